@@ -1,0 +1,34 @@
+# make build   target/release/inspectd and ONNX Runtime beside it
+# make demo    camera, model, broker and alarms, live; DATA=folder for real pictures, FOR=seconds to end by itself
+# make test    formatting, lints, licences (where the tool is there), all tests
+# make soak    the long tests
+# make features  the first model bundle again, from the published weights
+# Each does its own set-up; see scripts/setup.
+.PHONY: build demo test soak features
+SHELL := /bin/bash
+CARGO ?= cargo
+
+build:
+	@scripts/setup build
+	@$(CARGO) build --release --locked --quiet
+
+demo: 
+	@scripts/setup demo
+	@$(CARGO) build --release --locked --quiet
+	@scripts/demo
+
+test:
+	@scripts/setup test
+	@$(CARGO) fmt --check
+	$(CARGO) clippy --release --locked --all-targets --quiet -- -D warnings
+	@if command -v cargo-deny >/dev/null; then $(CARGO) deny --offline --log-level error check bans licenses sources; \
+	  else echo "cargo-deny is not installed: bans, licences and sources are not checked"; fi
+	$(CARGO) test --release --locked
+
+soak:
+	@scripts/setup test
+	INSPECTD_SOAK=1 $(CARGO) test --release --locked -- --nocapture
+
+features:
+	@scripts/setup model
+	@scripts/features

@@ -1,0 +1,90 @@
+//! The zero-shot check: finds what does not look like the rest, without a label and without hand-picked good frames.
+//!
+//! Guarantees: a score depends on its frame and earlier ones of the same camera only; memory is bounded
+//! ([`bank::FRAMES`] frames); before enough frames were seen it says that it is learning instead of alarming.
+
+pub mod bank;
+pub mod calibrate;
+pub mod embed;
+pub mod region;
+
+use bank::Bank;
+use calibrate::Calibration;
+pub use calibrate::Standing;
+use embed::Embedding;
+pub use region::Region;
+
+use crate::model::FeatureMap;
+
+/// How far each patch is from what was seen before.
+#[derive(Debug, Clone, Default)]
+pub struct HeatMap {
+    /// Columns.
+    pub width: usize,
+    /// Rows.
+    pub height: usize,
+    /// Network input pixels a cell.
+    pub stride: usize,
+    /// `width * height` distances, 0 (seen before) to about 1.
+    pub data: Vec<f32>,
+}
+
+/// What the check says about a frame.
+#[derive(Debug, Clone)]
+pub struct Anomaly {
+    /// The frame's raw score: larger is stranger. Comparable within one camera.
+    pub score: f32,
+    /// Where.
+    pub map: HeatMap,
+    /// Whether the score can be judged yet, and at which threshold.
+    pub standing: Standing,
+    /// What is over the threshold, as boxes of input pixels; empty while learning.
+    pub regions: Vec<Region>,
+}
+
+/// The check of one camera.
+pub struct Check {
+    bank: Bank,
+    calibration: Calibration,
+    patch: Embedding,
+}
+
+impl Check {
+    /// With the wanted share of false alarms among good frames, and the camera's sensitivity (1 is neutral).
+    #[must_use]
+    pub fn new(false_alarm_rate: f64, sensitivity: f64) -> Self {
+        Self {
+            bank: Bank::default(),
+            calibration: Calibration::new(false_alarm_rate, sensitivity),
+            patch: Embedding::default(),
+        }
+    }
+
+    /// Whether it alarms yet.
+    #[must_use]
+    pub fn standing(&self) -> Standing {
+        self.calibration.standing()
+    }
+
+    /// Scores the next frame of the stream, then learns from it.
+    pub fn score(&mut self, features: &[FeatureMap]) -> Anomaly {
+        self.patch.embed(features);
+        let map = self.bank.distances(&self.patch);
+        let score = embed::top_mean(&map.data);
+        let standing = self.calibration.standing();
+        let regions = match standing {
+            Standing::Calibrated { threshold } if score > threshold => {
+                region::find(&map, threshold, |s| self.calibration.probability(s))
+            }
+            _ => Vec::new(),
+        };
+        if !self.bank.is_empty() {
+            self.calibration.add(score);
+        }
+        self.bank.add(&self.patch);
+        Anomaly { score, map, standing, regions }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,109 @@
+//! `inspectd check`: everything that the daemon needs, a line each, without starting it.
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::mpsc;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, anyhow, bail};
+
+use crate::config::{CameraConfig, Config};
+use crate::exit::Exit;
+use crate::frame::source::{self, Next};
+use crate::model::bundle::Bundle;
+use crate::model::{golden, runtime};
+use crate::mqtt::link::{Link, LinkOptions};
+use crate::outbox::{Outbox, Quota};
+use crate::stop::Stop;
+
+/// A camera that shows nothing in this time is not well.
+const PATIENCE: Duration = Duration::from_secs(12);
+
+/// Arguments of `check`.
+#[derive(clap::Args)]
+pub struct Args {
+    /// The configuration file.
+    #[arg(long, value_name = "FILE")]
+    pub config: PathBuf,
+}
+
+/// Prints a line for each part.
+///
+/// # Errors
+/// None; what is wrong is printed and told by the exit code.
+pub fn run(path: &Path) -> Result<ExitCode> {
+    let config = match Config::read(path) {
+        Ok(config) => config,
+        Err(e) => {
+            report("configuration", &Err(e));
+            return Ok(ExitCode::from(Exit::Config as u8));
+        }
+    };
+    report("configuration", &Ok(format!("{} with {} camera(s)", path.display(), config.cameras.len())));
+    let mut well = report("state folder", &state(&config));
+    let environment = runtime::load(config.model.runtime.as_deref());
+    well &= report("runtime", &environment.as_ref().map(|_| runtime::LIBRARY.to_owned()).map_err(|e| anyhow!("{e:#}")));
+    well &= report("model bundle", &environment.and_then(|environment| model(&config, &environment)));
+    for camera in &config.cameras {
+        well &= report(&format!("camera {}", camera.name()), &look(camera, &config));
+    }
+    well &= report("broker", &broker(&config));
+    Ok(if well { ExitCode::SUCCESS } else { ExitCode::from(Exit::Unavailable as u8) })
+}
+
+fn report(what: &str, result: &Result<String>) -> bool {
+    match result {
+        Ok(text) => println!("ok    {what}: {text}"),
+        Err(e) => println!("WRONG {what}: {e:#}"),
+    }
+    result.is_ok()
+}
+
+fn state(config: &Config) -> Result<String> {
+    let dir = &config.gateway.state_dir;
+    let outbox = Outbox::open(dir, Quota { messages: u64::MAX, image_bytes: u64::MAX, event_bytes: u64::MAX })?;
+    Ok(format!("{}, {} message(s) waiting", dir.display(), outbox.counts()?.queued))
+}
+
+fn model(config: &Config, environment: &runtime::Environment) -> Result<String> {
+    let bundle = Bundle::open(&config.model.bundle)?;
+    let mut session = runtime::Session::new(environment, &bundle)?;
+    golden::verify(&bundle, &mut session)?;
+    let manifest = &bundle.manifest;
+    Ok(format!("{} {}, {} class(es), golden vectors hold", manifest.name, manifest.version, manifest.classes.len()))
+}
+
+/// Waits for the camera's first picture, on a thread of its own since a driver may hang.
+fn look(camera: &CameraConfig, config: &Config) -> Result<String> {
+    let (sender, receiver) = mpsc::channel();
+    let (camera, limits) = (camera.clone(), config.limits.clone());
+    thread::spawn(move || {
+        let first = || -> Result<String> {
+            let mut source = source::open(&camera.source, &limits, &Stop::default())?;
+            loop {
+                match source.next(Instant::now())? {
+                    Next::Picture(image) => {
+                        let kind = camera.source.kind();
+                        return Ok(format!("{kind}, {}x{} {:?}", image.width, image.height, image.format));
+                    }
+                    Next::Unreadable { origin, reason } => bail!("{} {reason}", origin.unwrap_or_default()),
+                    Next::Idle => {}
+                    Next::Ended => bail!("it has no pictures"),
+                }
+            }
+        };
+        let _ = sender.send(first()); // nobody listens any more when patience has ended
+    });
+    receiver.recv_timeout(PATIENCE).unwrap_or_else(|_| Err(anyhow!("no picture within {} s", PATIENCE.as_secs())))
+}
+
+fn broker(config: &Config) -> Result<String> {
+    let options = LinkOptions::new(&config.mqtt, format!("inspectd-check-{}", std::process::id()));
+    let tokio = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    tokio.block_on(async {
+        let link = Link::connect(&options).await?;
+        link.disconnect().await;
+        Ok(format!("{}:{} answers", options.host, options.port))
+    })
+}

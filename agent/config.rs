@@ -1,0 +1,322 @@
+//! The configuration file: typed, with defaults, and strict.
+//!
+//! Unknown keys and impossible values are refused with file, line, key and what would be right; nothing is corrected
+//! in silence. Paths are relative to the folder of the file. Secrets are never in the file, only the names of files
+//! that hold them.
+
+pub mod camera;
+pub mod value;
+
+use std::collections::HashSet;
+use std::path::{Path, PathBuf};
+
+use schemars::JsonSchema;
+use serde::Deserialize;
+use thiserror::Error;
+
+pub use camera::{CameraConfig, FolderSource, RtspSource, SourceConfig, SyntheticSource, V4l2Source, VideoSource};
+use value::{BrokerUrl, Count, Fraction, KiB, Megapixels, MiB, Name, Probability, QosLevel, Seconds, Threads};
+
+/// The whole file.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// Where this gateway stands.
+    pub gateway: GatewayConfig,
+    /// The broker.
+    pub mqtt: MqttConfig,
+    /// The model.
+    pub model: ModelConfig,
+    /// The check for defects that nobody has labelled.
+    #[serde(default)]
+    pub anomaly: AnomalyConfig,
+    /// When a finding becomes an alarm.
+    #[serde(default)]
+    pub alarm: AlarmConfig,
+    /// The queue in front of the broker.
+    #[serde(default)]
+    pub outbox: OutboxConfig,
+    /// Limits on what comes in.
+    #[serde(default)]
+    pub limits: Limits,
+    /// At least one camera.
+    pub cameras: Vec<CameraConfig>,
+}
+
+/// `[gateway]`
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct GatewayConfig {
+    /// The plant or grid section; a level of every topic.
+    pub site: Name,
+    /// This gateway; a level of every topic, unique in the site.
+    pub name: Name,
+    /// Folder for what must outlive a restart: the outbox and its pictures.
+    pub state_dir: PathBuf,
+}
+
+/// `[mqtt]`
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct MqttConfig {
+    /// `mqtt://host:port`
+    pub url: BrokerUrl,
+    /// Client id; `inspectd-SITE-GATEWAY` where none is given.
+    #[serde(default)]
+    pub client_id: Option<Name>,
+    /// User name.
+    #[serde(default)]
+    pub user: Option<String>,
+    /// File with the password in its first line.
+    #[serde(default)]
+    pub password_file: Option<PathBuf>,
+    /// Seconds between signs of life; the broker declares the gateway offline after one and a half of it.
+    #[serde(default = "defaults::keep_alive")]
+    pub keep_alive_s: Seconds,
+    /// Messages on their way that the broker has not acknowledged yet.
+    #[serde(default = "defaults::window")]
+    pub window: Count,
+    /// Which inspected frames are published under `results`.
+    #[serde(default)]
+    pub results: ResultsMode,
+    /// QoS of `results`: 0 or 1.
+    #[serde(default)]
+    pub results_qos: QosLevel,
+    /// Largest packet, in KiB; larger messages are set aside and counted.
+    #[serde(default = "defaults::packet")]
+    pub max_packet_kib: KiB,
+}
+
+/// Which inspected frames are published.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum ResultsMode {
+    /// None.
+    #[default]
+    Off,
+    /// One a second and camera.
+    Sampled,
+    /// Those with a finding or without a verdict.
+    Defects,
+    /// All.
+    All,
+}
+
+/// `[model]`
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ModelConfig {
+    /// Folder with bundle.json.
+    pub bundle: PathBuf,
+    /// Frames inspected at the same time, each on a thread of its own; the number of cores where none is given.
+    #[serde(default)]
+    pub threads: Option<Threads>,
+    /// libonnxruntime.so, where it is in none of the usual places.
+    #[serde(default)]
+    pub runtime: Option<PathBuf>,
+}
+
+/// `[anomaly]`
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct AnomalyConfig {
+    /// Whether the check runs.
+    pub enabled: bool,
+    /// Wanted share of good frames that raise a false alarm.
+    pub false_alarm_rate: Probability,
+    /// Severity of an anomaly that the model cannot name.
+    pub severity: Severity,
+}
+
+/// How bad a finding is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, serde::Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Severity {
+    /// For the record.
+    Info,
+    /// To be looked at in time.
+    Minor,
+    /// To be looked at now.
+    Major,
+    /// Stop the line.
+    Critical,
+}
+
+/// `[alarm]`
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct AlarmConfig {
+    /// Frames in which a finding must be seen, of the last `raise_within`, before an alarm is raised.
+    pub raise_after: Count,
+    /// See `raise_after`.
+    pub raise_within: Count,
+    /// Frames in a row without the finding before its alarm is cleared.
+    pub clear_after: Count,
+    /// An alarm is updated when its score has risen by this much.
+    pub update_step: Fraction,
+    /// Alarms that one camera may have active at the same time; more are counted, not raised.
+    pub max_active: Count,
+    /// Largest snapshot, in KiB.
+    pub snapshot_kib: KiB,
+}
+
+/// `[outbox]`
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct OutboxConfig {
+    /// Messages that may wait.
+    pub max_messages: Count,
+    /// Bytes of snapshots that may wait, in MiB; beyond it the oldest snapshots go.
+    pub max_images_mib: MiB,
+    /// Bytes of other messages that may wait, in MiB.
+    pub max_events_mib: MiB,
+}
+
+/// `[limits]`
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Limits {
+    /// Pixels of a picture, in millions; larger ones give no verdict.
+    pub max_megapixels: Megapixels,
+}
+
+impl Limits {
+    /// Pixels of a picture.
+    #[must_use]
+    pub fn max_pixels(&self) -> u64 {
+        self.max_megapixels.get() * 1_000_000
+    }
+}
+
+mod defaults {
+    use super::value::{Count, KiB, Seconds};
+
+    pub fn keep_alive() -> Seconds {
+        Seconds::of(30.0)
+    }
+    pub fn window() -> Count {
+        Count::of(32)
+    }
+    pub fn packet() -> KiB {
+        KiB::of(1024)
+    }
+}
+
+impl Default for AnomalyConfig {
+    fn default() -> Self {
+        Self { enabled: true, false_alarm_rate: Probability::of(0.001), severity: Severity::Major }
+    }
+}
+
+impl Default for AlarmConfig {
+    fn default() -> Self {
+        Self {
+            raise_after: Count::of(1),
+            raise_within: Count::of(3),
+            clear_after: Count::of(3),
+            update_step: Fraction::of(0.1),
+            max_active: Count::of(20),
+            snapshot_kib: KiB::of(256),
+        }
+    }
+}
+
+impl Default for OutboxConfig {
+    fn default() -> Self {
+        Self { max_messages: Count::of(200_000), max_images_mib: MiB::of(256), max_events_mib: MiB::of(128) }
+    }
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { max_megapixels: Megapixels::of(64) }
+    }
+}
+
+/// A mistake in the file, with its place.
+#[derive(Debug, Error)]
+#[error("{file}:{line}:{column}: {key}{message}")]
+pub struct ConfigError {
+    file: String,
+    line: usize,
+    column: usize,
+    key: String,
+    message: String,
+}
+
+impl Config {
+    /// Reads and checks a file.
+    ///
+    /// # Errors
+    /// The file cannot be read, or the first mistake in it.
+    pub fn read(path: &Path) -> anyhow::Result<Self> {
+        use anyhow::Context as _;
+        let text = std::fs::read_to_string(path)
+            .with_context(|| format!("cannot read the configuration {} (see `inspectd run --help`)", path.display()))?;
+        let mut config = Self::parse(&text, &path.to_string_lossy())?;
+        config.resolve(path.parent().unwrap_or(Path::new(".")));
+        Ok(config)
+    }
+
+    /// Checks a text; `file` is for messages.
+    ///
+    /// # Errors
+    /// The first mistake.
+    pub fn parse(text: &str, file: &str) -> Result<Self, ConfigError> {
+        let error = |span: Option<std::ops::Range<usize>>, key: String, message: String| {
+            let before = text.get(..span.map_or(0, |s| s.start)).unwrap_or("");
+            let line = before.matches('\n').count() + 1;
+            let column = before.chars().rev().take_while(|c| *c != '\n').count() + 1;
+            ConfigError { file: file.to_owned(), line, column, key, message }
+        };
+        let deserializer = toml::Deserializer::parse(text)
+            .map_err(|e| error(e.span(), String::new(), format!("is not TOML: {}", e.message().trim_end())))?;
+        let config: Self = serde_path_to_error::deserialize(deserializer).map_err(|e| {
+            let key = match e.path().to_string() {
+                path if path == "." => String::new(),
+                path => format!("{path}: "),
+            };
+            error(e.inner().span(), key, e.inner().message().trim_end().to_owned())
+        })?;
+        if config.cameras.is_empty() {
+            return Err(error(None, "cameras: ".into(), "at least one [[cameras]] is needed".into()));
+        }
+        let mut names = HashSet::new();
+        for (n, camera) in config.cameras.iter().enumerate() {
+            if !names.insert(camera.name.get_ref().clone()) {
+                let message = format!("two cameras are called \"{}\"; give each a name of its own", camera.name());
+                return Err(error(Some(camera.name.span()), format!("cameras[{n}].name: "), message));
+            }
+        }
+        if config.alarm.raise_after > config.alarm.raise_within {
+            let start = text.find("raise_after").unwrap_or(0);
+            let message = "must not be larger than alarm.raise_within".into();
+            return Err(error(Some(start..start), "alarm.raise_after: ".into(), message));
+        }
+        Ok(config)
+    }
+
+    fn resolve(&mut self, base: &Path) {
+        let fix = |path: &mut PathBuf| *path = base.join(&*path);
+        fix(&mut self.gateway.state_dir);
+        fix(&mut self.model.bundle);
+        self.model.runtime.as_mut().map(fix);
+        self.mqtt.password_file.as_mut().map(fix);
+        for camera in &mut self.cameras {
+            camera.source.paths().into_iter().for_each(fix);
+        }
+    }
+}
+
+/// The first line of a file that holds a secret.
+///
+/// # Errors
+/// The file cannot be read; the secret is never part of the message.
+pub fn secret(path: &Path) -> anyhow::Result<String> {
+    use anyhow::Context as _;
+    let text = std::fs::read_to_string(path).with_context(|| format!("cannot read the secret in {}", path.display()))?;
+    Ok(text.lines().next().unwrap_or_default().to_owned())
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,260 @@
+//! `[[cameras]]`: what each kind of source needs.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use schemars::JsonSchema;
+use serde::Deserialize;
+use toml::Spanned;
+
+use super::value::{Density, FourCc, Name, Rate, RegionValue, RtspUrl, Seconds, Sensitivity, Side, Speed};
+
+/// One camera.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct CameraConfig {
+    /// A level of its topics, unique on the gateway.
+    #[schemars(with = "Name")]
+    pub name: Spanned<Name>,
+    /// Where its pictures come from.
+    pub source: SourceConfig,
+    /// At most this many pictures a second are inspected.
+    #[serde(default)]
+    pub fps: Option<Rate>,
+    /// Only this part of the frame is inspected.
+    #[serde(default)]
+    pub roi: RegionValue,
+    /// More finds more, at the price of more false alarms.
+    #[serde(default = "neutral")]
+    pub sensitivity: Sensitivity,
+    /// A source that gives nothing for this long hangs and is opened again.
+    #[serde(default = "hang")]
+    pub hang_timeout_s: Seconds,
+}
+
+fn neutral() -> Sensitivity {
+    Sensitivity::of(1.0)
+}
+
+fn hang() -> Seconds {
+    Seconds::of(15.0)
+}
+
+impl CameraConfig {
+    /// Its name.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        self.name.get_ref().as_str()
+    }
+
+    /// A camera with every default.
+    #[must_use]
+    pub fn new(name: Name, source: SourceConfig) -> Self {
+        Self {
+            name: Spanned::new(0..0, name),
+            source,
+            fps: None,
+            roi: RegionValue::default(),
+            sensitivity: neutral(),
+            hang_timeout_s: hang(),
+        }
+    }
+}
+
+/// Where pictures come from: exactly one of these.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum SourceConfig {
+    /// A folder of still pictures.
+    Folder(FolderSource),
+    /// A video file.
+    Video(VideoSource),
+    /// A Video4Linux device (USB cameras, frame grabbers).
+    V4l2(V4l2Source),
+    /// A network camera.
+    Rtsp(RtspSource),
+    /// A generated strip of material with defects.
+    Synthetic(SyntheticSource),
+}
+
+impl SourceConfig {
+    /// The key.
+    #[must_use]
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::Folder(_) => "folder",
+            Self::Video(_) => "video",
+            Self::V4l2(_) => "v4l2",
+            Self::Rtsp(_) => "rtsp",
+            Self::Synthetic(_) => "synthetic",
+        }
+    }
+
+    /// How long the source may block by its own time-outs, on top of which it hangs.
+    #[must_use]
+    pub fn own_timeout(&self) -> Duration {
+        match self {
+            Self::Rtsp(rtsp) => {
+                Duration::from_secs_f64(rtsp.open_timeout_s.get().max(rtsp.read_timeout_s.get()))
+            }
+            _ => Duration::ZERO,
+        }
+    }
+
+    pub(super) fn paths(&mut self) -> Vec<&mut PathBuf> {
+        match self {
+            Self::Folder(folder) => std::iter::once(&mut folder.path).chain(&mut folder.list).collect(),
+            Self::Video(video) => vec![&mut video.path],
+            Self::V4l2(v4l2) => vec![&mut v4l2.device],
+            Self::Rtsp(rtsp) => rtsp.password_file.iter_mut().collect(),
+            Self::Synthetic(_) => Vec::new(),
+        }
+    }
+}
+
+/// `source.folder`
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct FolderSource {
+    /// The folder; folders in it are looked into as well.
+    pub path: PathBuf,
+    /// A file with one path a line, relative to `path`: only these, in this order.
+    #[serde(default)]
+    pub list: Option<PathBuf>,
+    /// After the last picture begin again; otherwise wait for new files.
+    #[serde(default, rename = "loop")]
+    pub repeat: bool,
+    /// Pictures a second.
+    #[serde(default = "folder_rate")]
+    pub rate: Rate,
+}
+
+fn folder_rate() -> Rate {
+    Rate::of(2.0)
+}
+
+impl Default for FolderSource {
+    fn default() -> Self {
+        Self { path: PathBuf::new(), list: None, repeat: false, rate: folder_rate() }
+    }
+}
+
+/// `source.video`
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct VideoSource {
+    /// The file, in any format that FFmpeg reads.
+    pub path: PathBuf,
+    /// At its end begin again.
+    #[serde(default, rename = "loop")]
+    pub repeat: bool,
+}
+
+/// `source.v4l2`
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct V4l2Source {
+    /// `/dev/video0` or, better since it stays the same, a name under `/dev/v4l/by-id`.
+    pub device: PathBuf,
+    /// Pixels a row.
+    #[serde(default)]
+    pub width: Option<Side>,
+    /// Rows.
+    #[serde(default)]
+    pub height: Option<Side>,
+    /// Four letters, for instance MJPG or YUYV.
+    #[serde(default)]
+    pub format: Option<FourCc>,
+}
+
+/// `source.rtsp`
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RtspSource {
+    /// `rtsp://host[:port]/path`, without user and password.
+    pub url: RtspUrl,
+    /// User name.
+    #[serde(default)]
+    pub user: Option<String>,
+    /// File with the password in its first line.
+    #[serde(default)]
+    pub password_file: Option<PathBuf>,
+    /// A server that does not answer in this time is given up.
+    #[serde(default = "rtsp_open")]
+    pub open_timeout_s: Seconds,
+    /// A stream that sends nothing for this time is given up.
+    #[serde(default = "rtsp_read")]
+    pub read_timeout_s: Seconds,
+}
+
+fn rtsp_open() -> Seconds {
+    Seconds::of(5.0)
+}
+
+fn rtsp_read() -> Seconds {
+    Seconds::of(5.0)
+}
+
+impl RtspSource {
+    /// The host, for messages: without path, user and password.
+    #[must_use]
+    pub fn host(&self) -> &str {
+        self.url.as_str().split('/').nth(2).unwrap_or_default()
+    }
+
+    /// The address with user and password. It must not reach a log.
+    ///
+    /// # Errors
+    /// The password file cannot be read.
+    pub fn full_url(&self) -> Result<String> {
+        let Some(user) = &self.user else { return Ok(self.url.to_string()) };
+        let password = match &self.password_file {
+            Some(path) => super::secret(path)?,
+            None => String::new(),
+        };
+        let encode = |text: &str| {
+            text.bytes().fold(String::new(), |mut out, b| {
+                if b.is_ascii_alphanumeric() || b"-._~".contains(&b) {
+                    out.push(char::from(b));
+                } else {
+                    out.push_str(&format!("%{b:02X}"));
+                }
+                out
+            })
+        };
+        let (scheme, rest) = self.url.as_str().split_once("://").context("the address has no scheme")?;
+        Ok(format!("{scheme}://{}:{}@{rest}", encode(user), encode(&password)))
+    }
+}
+
+/// `source.synthetic`
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct SyntheticSource {
+    /// Pixels a row.
+    pub width: Side,
+    /// Rows.
+    pub height: Side,
+    /// The same seed gives the same pictures.
+    pub seed: u64,
+    /// How far the material moves between two pictures.
+    pub speed: Speed,
+    /// Defects that come into view, per frame on average.
+    pub defects_per_frame: Density,
+    /// Pictures a second.
+    pub rate: Rate,
+}
+
+impl Default for SyntheticSource {
+    fn default() -> Self {
+        Self {
+            width: Side::of(640),
+            height: Side::of(480),
+            seed: 1,
+            speed: Speed::of(24.0),
+            defects_per_frame: Density::of(0.02),
+            rate: Rate::of(10.0),
+        }
+    }
+}

@@ -1,0 +1,213 @@
+//! Values with a range: a number outside it is refused where it stands, with the range in the message.
+
+use std::borrow::Cow;
+use std::fmt;
+
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer, Serialize};
+
+use crate::frame::Region;
+
+macro_rules! ranged {
+    ($(#[$doc:meta])* $name:ident, $number:ty, $low:literal, $high:literal, $unit:literal) => {
+        $(#[$doc])*
+        #[derive(Debug, Clone, Copy, PartialEq, PartialOrd)]
+        pub struct $name($number);
+
+        impl $name {
+            /// A value known to be right, for defaults and tests; one outside the range is brought to its edge.
+            #[must_use]
+            pub const fn of(value: $number) -> Self {
+                if value < $low { Self($low) } else if value > $high { Self($high) } else { Self(value) }
+            }
+
+            /// The number.
+            #[must_use]
+            pub const fn get(self) -> $number {
+                self.0
+            }
+        }
+
+        impl<'de> Deserialize<'de> for $name {
+            fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                let value = <$number>::deserialize(deserializer)?;
+                if ($low..=$high).contains(&value) {
+                    Ok(Self(value))
+                } else {
+                    Err(D::Error::custom(format!("{value} is out of range: {} to {} {}", $low, $high, $unit)))
+                }
+            }
+        }
+
+        impl JsonSchema for $name {
+            fn inline_schema() -> bool {
+                true
+            }
+            fn schema_name() -> Cow<'static, str> {
+                stringify!($name).into()
+            }
+            fn json_schema(_: &mut SchemaGenerator) -> Schema {
+                json_schema!({ "type": "number", "minimum": $low, "maximum": $high })
+            }
+        }
+    };
+}
+
+ranged!(/// Pictures a second.
+    Rate, f64, 0.001, 1000.0, "a second");
+ranged!(/// A span of time.
+    Seconds, f64, 0.1, 86400.0, "seconds");
+ranged!(/// A share.
+    Fraction, f64, 0.0, 1.0, "");
+ranged!(/// A rare event's share.
+    Probability, f64, 0.000_001, 0.5, "(0.001 is one in a thousand)");
+ranged!(/// How far below or above the calibrated threshold a camera alarms; 1 is neutral.
+    Sensitivity, f64, 0.1, 10.0, "(1 is neutral, more finds more)");
+ranged!(/// How many.
+    Count, u64, 1, 10_000_000, "");
+ranged!(/// Threads.
+    Threads, u64, 1, 64, "threads");
+ranged!(/// 1,024 bytes.
+    KiB, u64, 4, 262_144, "KiB");
+ranged!(/// 1,048,576 bytes.
+    MiB, u64, 1, 1_048_576, "MiB");
+ranged!(/// Millions of pixels.
+    Megapixels, u64, 1, 1000, "megapixels");
+ranged!(/// 0 or 1.
+    QosLevel, i64, 0, 1, "");
+ranged!(/// Pixels a frame.
+    Speed, f64, 0.0, 10_000.0, "px a frame");
+ranged!(/// Defects a frame.
+    Density, f64, 0.0, 10.0, "defects a frame");
+ranged!(/// Sides of a generated picture.
+    Side, u32, 64, 8192, "px");
+
+impl Default for QosLevel {
+    fn default() -> Self {
+        Self(0)
+    }
+}
+
+macro_rules! text {
+    ($(#[$doc:meta])* $name:ident, $pattern:literal, $check:expr, $right:literal) => {
+        $(#[$doc])*
+        #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize)]
+        pub struct $name(String);
+
+        impl $name {
+            /// # Errors
+            /// What is wrong with it, and what would be right.
+            pub fn new(text: &str) -> Result<Self, String> {
+                let check: fn(&str) -> bool = $check;
+                if check(text) {
+                    Ok(Self(text.to_owned()))
+                } else {
+                    Err(format!("\"{}\" is wrong: {}", text.escape_debug(), $right))
+                }
+            }
+
+            /// The text.
+            #[must_use]
+            pub fn as_str(&self) -> &str {
+                &self.0
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(&self.0)
+            }
+        }
+
+        impl<'de> Deserialize<'de> for $name {
+            fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                Self::new(&String::deserialize(deserializer)?).map_err(D::Error::custom)
+            }
+        }
+
+        impl JsonSchema for $name {
+            fn inline_schema() -> bool {
+                true
+            }
+            fn schema_name() -> Cow<'static, str> {
+                stringify!($name).into()
+            }
+            fn json_schema(_: &mut SchemaGenerator) -> Schema {
+                json_schema!({ "type": "string", "pattern": $pattern })
+            }
+        }
+    };
+}
+
+text!(/// A level of a topic.
+    Name, "^[A-Za-z0-9._-]{1,64}$",
+    |t| (1..=64).contains(&t.len()) && t.chars().all(|c| c.is_ascii_alphanumeric() || ".-_".contains(c)),
+    "1 to 64 letters, digits, '.', '-' or '_', since it becomes a level of MQTT topics");
+text!(/// A pixel format as Video4Linux names it.
+    FourCc, "^[ -~]{4}$",
+    |t| t.len() == 4 && t.bytes().all(|b| (b' '..=b'~').contains(&b)),
+    "four letters, for instance MJPG or YUYV (`v4l2-ctl --list-formats`)");
+text!(/// The address of a stream, without secrets.
+    RtspUrl, "^rtsps?://[^@/]+(/.*)?$",
+    |t| t.split_once("://").is_some_and(|(scheme, rest)| {
+        let host = rest.split('/').next().unwrap_or("");
+        matches!(scheme, "rtsp" | "rtsps") && !host.is_empty() && !host.contains('@')
+    }),
+    "write rtsp://HOST[:PORT]/PATH; user and password go into `user` and `password_file`");
+text!(/// The address of a broker, without secrets.
+    BrokerUrl, "^mqtt://[^@/]+/?$",
+    |t| address(t).is_some(),
+    "write mqtt://HOST[:PORT]; user and password go into `user` and `password_file`");
+
+impl BrokerUrl {
+    /// Host and port.
+    #[must_use]
+    pub fn address(&self) -> (String, u16) {
+        address(&self.0).unwrap_or_default() // checked when it was made
+    }
+}
+
+/// Host and port of `mqtt://host[:port]`; 1883 where no port is given.
+fn address(url: &str) -> Option<(String, u16)> {
+    let rest = url.strip_prefix("mqtt://")?.trim_end_matches('/');
+    let (host, port) = match rest.rsplit_once(':') {
+        Some((host, port)) if !rest.ends_with(']') => (host, port.parse().ok()?),
+        _ => (rest, 1883),
+    };
+    let host = host.trim_start_matches('[').trim_end_matches(']');
+    (!host.is_empty() && !host.contains(['/', '@'])).then(|| (host.to_owned(), port))
+}
+
+/// A region of the frame, `[x0, y0, x1, y1]` in shares of its sides.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub struct RegionValue(pub Region);
+
+impl<'de> Deserialize<'de> for RegionValue {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let [x0, y0, x1, y1] = <[f32; 4]>::deserialize(deserializer)?;
+        if (0.0..x1).contains(&x0) && (0.0..y1).contains(&y0) && x1 <= 1.0 && y1 <= 1.0 {
+            Ok(Self(Region([x0, y0, x1, y1])))
+        } else {
+            Err(D::Error::custom(
+                "must be [x0, y0, x1, y1] in shares of the frame's sides with x0 < x1 and y0 < y1, \
+                 for instance [0.25, 0.0, 0.75, 1.0] for the middle half",
+            ))
+        }
+    }
+}
+
+impl JsonSchema for RegionValue {
+    fn inline_schema() -> bool {
+        true
+    }
+    fn schema_name() -> Cow<'static, str> {
+        "Region".into()
+    }
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({
+            "type": "array", "minItems": 4, "maxItems": 4,
+            "items": { "type": "number", "minimum": 0, "maximum": 1 }
+        })
+    }
+}

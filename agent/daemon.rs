@@ -1,0 +1,261 @@
+//! The daemon's whole life: build the parts, run them, and drain them in the order of a frame's way.
+//!
+//! Order of the end (SIGTERM or SIGINT): cameras stop, workers finish the frame at hand, the alarm thread records what
+//! was decided, the session sends what it still can and publishes the offline state. The whole takes under 5 s.
+
+use std::path::{Path, PathBuf};
+use std::sync::mpsc::{self, Receiver};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use jiff::Timestamp;
+use tokio::signal::unix::{SignalKind, signal};
+use tracing::{error, info, warn};
+
+use crate::backoff::Backoff;
+use crate::config::{Config, OutboxConfig};
+use crate::exit::{Exit, OrExit};
+use crate::frame::slot::Slot;
+use crate::frame::supervisor::{self, Feed};
+use crate::inspector::{Inspector, Judge};
+use crate::model::bundle::Bundle;
+use crate::model::{golden, runtime};
+use crate::mqtt::board::Board;
+use crate::mqtt::link::LinkOptions;
+use crate::mqtt::payload::{ModelRef, Transition};
+use crate::mqtt::session::{Passing, Session};
+use crate::mqtt::topics::Topics;
+use crate::outbox::{Outbox, Quota};
+use crate::pipeline::{Bell, Lane, Pipeline};
+use crate::report::{self, Reporter, Results};
+use crate::stop::Stop;
+use crate::verdict::Verdict;
+use crate::verdict::book::{AlarmBook, Entry, Identity};
+use crate::verdict::scorecard::Scorecard;
+
+/// Verdicts between the workers and the alarm thread, each with its picture.
+const VERDICTS: usize = 4;
+/// Results on their way to the session.
+const RESULTS: usize = 256;
+/// The end takes at most this long, whatever hangs.
+const LAST: Duration = Duration::from_millis(4700);
+
+/// Arguments of `run`.
+#[derive(clap::Args)]
+pub struct Args {
+    /// The configuration file.
+    #[arg(long, value_name = "FILE")]
+    pub config: PathBuf,
+}
+
+/// Runs the daemon until SIGTERM or SIGINT.
+///
+/// # Errors
+/// Something that it cannot start without is missing: the bundle, the runtime, the state folder.
+pub fn run(path: &Path) -> Result<()> {
+    let config = Config::read(path).or_exit(Exit::Config)?;
+    let bundle = Bundle::open(&config.model.bundle).or_exit(Exit::Data)?;
+    let inspectors = inspectors(&config, &bundle)?;
+    let outbox = Outbox::open(&config.gateway.state_dir, quota(&config.outbox)).or_exit(Exit::CannotCreate)?;
+    let model = model_ref(&bundle);
+    info!(bundle = %model.name, version = %model.version, threads = inspectors.len(), "the model answers its golden vectors");
+    let tokio = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+    let ended = tokio.block_on(live(config, &bundle, model, inspectors, Arc::new(outbox)));
+    // A thread that hangs in a driver must not hold up the end.
+    tokio.shutdown_timeout(Duration::from_millis(100));
+    ended
+}
+
+/// One inspector a thread, each proved by the golden vectors and warmed up.
+fn inspectors(config: &Config, bundle: &Bundle) -> Result<Vec<Inspector>> {
+    let environment = runtime::load(config.model.runtime.as_deref()).or_exit(Exit::Unavailable)?;
+    let cores = thread::available_parallelism().map_or(1, usize::from);
+    let threads = config.model.threads.map_or(cores, |n| n.get() as usize);
+    (0..threads)
+        .map(|_| {
+            let mut session = runtime::Session::new(&environment, bundle).or_exit(Exit::Data)?;
+            golden::verify(bundle, &mut session).context("the bundle's golden vectors").or_exit(Exit::Data)?;
+            Ok(Inspector::new(session, bundle))
+        })
+        .collect()
+}
+
+/// The bundle as payloads name it.
+#[must_use]
+pub fn model_ref(bundle: &Bundle) -> ModelRef {
+    let manifest = &bundle.manifest;
+    ModelRef { name: manifest.name.clone(), version: manifest.version.clone(), sha256: bundle.sha256.clone() }
+}
+
+fn quota(config: &OutboxConfig) -> Quota {
+    Quota {
+        messages: config.max_messages.get(),
+        image_bytes: config.max_images_mib.get() << 20,
+        event_bytes: config.max_events_mib.get() << 20,
+    }
+}
+
+async fn live(
+    config: Config,
+    bundle: &Bundle,
+    model: ModelRef,
+    inspectors: Vec<Inspector>,
+    outbox: Arc<Outbox>,
+) -> Result<()> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let (site, gateway) = (config.gateway.site.to_string(), config.gateway.name.to_string());
+    let topics = Topics::new(&site, &gateway);
+    let pipeline = Arc::new(pipeline(&config, bundle));
+    let identity = Identity { site, gateway, model: model.clone() };
+    let names: Vec<_> = pipeline.lanes.iter().map(|lane| Arc::clone(&lane.feed.name)).collect();
+    let book = AlarmBook::open(identity.clone(), &config.alarm, &names, &outbox).or_exit(Exit::CannotCreate)?;
+
+    let board = Arc::new(Board::default());
+    let mut reporter = Reporter::new(topics.clone(), model, Arc::clone(&pipeline), Arc::clone(&outbox));
+    let (result_sender, results) = tokio::sync::mpsc::channel::<Passing>(RESULTS);
+    let last = Stop::default();
+    let session = tokio::spawn(
+        Session {
+            options: link_options(&config, &identity, (topics.state(), reporter.will())),
+            window: config.mqtt.window.get() as usize,
+            outbox: Arc::clone(&outbox),
+            board: Arc::clone(&board),
+            results,
+            stop: last.clone(),
+        }
+        .run(),
+    );
+
+    let (stop, recording) = (Stop::default(), Stop::default());
+    let (sender, verdicts) = mpsc::sync_channel(VERDICTS);
+    let mut threads = Vec::new();
+    for (camera, lane) in config.cameras.iter().zip(&pipeline.lanes) {
+        let (camera, limits, feed, stop) = (camera.clone(), config.limits.clone(), Arc::clone(&lane.feed), stop.clone());
+        let name = format!("camera-{}", camera.name());
+        spawn(&mut threads, name, move || supervisor::supervise(&camera, &limits, &feed, &stop))?;
+    }
+    for (n, mut inspector) in inspectors.into_iter().enumerate() {
+        let (pipeline, sender, stop) = (Arc::clone(&pipeline), sender.clone(), stop.clone());
+        spawn(&mut threads, format!("inspect-{n}"), move || pipeline.work(&mut inspector, &sender, &stop))?;
+    }
+    drop(sender); // the alarm thread ends when the last worker has
+    let results = Results::new(&config.mqtt, topics, result_sender);
+    let clerk =
+        Clerk { book, outbox: Arc::clone(&outbox), results, pipeline: Arc::clone(&pipeline), stop: recording.clone() };
+    let cards = Arc::new(Mutex::new(vec![Scorecard::default(); pipeline.lanes.len()]));
+    let shared = Arc::clone(&cards);
+    spawn(&mut threads, "alarms".into(), move || clerk.work(&verdicts, &shared))?;
+    info!(cameras = names.len(), "inspecting");
+
+    let mut tick = tokio::time::interval(report::TICK);
+    loop {
+        tokio::select! {
+            _ = tick.tick() => reporter.tick(&board),
+            _ = terminate.recv() => break,
+            _ = interrupt.recv() => break,
+        }
+    }
+    info!("stopping");
+    let deadline = tokio::time::Instant::now() + LAST;
+    stop.set();
+    let joined = tokio::task::spawn_blocking(move || threads.into_iter().for_each(|t| drop(t.join())));
+    if tokio::time::timeout(Duration::from_secs(1), joined).await.is_err() {
+        // Either a driver hangs, or the disk is full and what was decided cannot be recorded.
+        recording.set();
+        tokio::time::sleep(Duration::from_millis(300)).await;
+    }
+    reporter.stopped(&board);
+    last.set();
+    if tokio::time::timeout_at(deadline, session).await.is_err() {
+        warn!("the broker took too long; what is left is sent after the next start");
+    }
+    for (lane, card) in pipeline.lanes.iter().zip(cards.lock().unwrap_or_else(PoisonError::into_inner).iter()) {
+        info!(camera = %lane.feed.name, "{}", summary(lane, card));
+    }
+    Ok(())
+}
+
+fn summary(lane: &Lane, card: &Scorecard) -> String {
+    let (slot, (inspected, no_verdict)): (&Slot<_>, _) = (&lane.feed.slot, lane.counts());
+    let mut text = format!(
+        "{} pictures: {inspected} inspected, {no_verdict} without verdict, {} dropped",
+        slot.captured(),
+        slot.dropped()
+    );
+    if card.figures().1 > 0 {
+        text += &format!("; ground truth: {card}");
+    }
+    text
+}
+
+fn pipeline(config: &Config, bundle: &Bundle) -> Pipeline {
+    let bell = Arc::new(Bell::default());
+    let lanes = config.cameras.iter().map(|camera| {
+        let bell = Arc::clone(&bell);
+        let feed = Arc::new(Feed::new(camera.name().into(), Box::new(move || bell.ring())));
+        Lane::new(feed, camera.roi.0, Judge::new(&config.anomaly, camera.sensitivity.get(), bundle))
+    });
+    let lanes = lanes.collect();
+    Pipeline::new(lanes, bell)
+}
+
+fn link_options(config: &Config, identity: &Identity, will: (String, Vec<u8>)) -> LinkOptions {
+    let default = || format!("inspectd-{}-{}", identity.site, identity.gateway);
+    let client_id = config.mqtt.client_id.as_ref().map_or_else(default, ToString::to_string);
+    LinkOptions { will: Some(will), ..LinkOptions::new(&config.mqtt, client_id) }
+}
+
+fn spawn(threads: &mut Vec<JoinHandle<()>>, name: String, f: impl FnOnce() + Send + 'static) -> Result<()> {
+    threads.push(thread::Builder::new().name(name).spawn(f).context("no thread could be started")?);
+    Ok(())
+}
+
+/// Turns verdicts into alarms and results, on a thread of its own.
+struct Clerk {
+    book: AlarmBook,
+    outbox: Arc<Outbox>,
+    results: Results,
+    pipeline: Arc<Pipeline>,
+    /// Ends the retrying of a record that the disk refuses.
+    stop: Stop,
+}
+
+impl Clerk {
+    fn work(mut self, verdicts: &Receiver<(usize, Verdict)>, cards: &Mutex<Vec<Scorecard>>) {
+        while let Ok((at, verdict)) = verdicts.recv() {
+            let pipeline = Arc::clone(&self.pipeline);
+            let lane = &pipeline.lanes[at];
+            let entry = self.book.decide(&lane.feed.name, &verdict, Timestamp::now()).unwrap_or_else(|e| {
+                error!(camera = %lane.feed.name, "an alarm's snapshot could not be made: {e:#}");
+                Entry::default()
+            });
+            if let Some(truth) = verdict.frame().and_then(|f| f.image.truth.as_ref()) {
+                let raised: Vec<_> =
+                    entry.changes().filter(|(t, _)| *t == Transition::Raised).map(|(_, b)| b.bbox).collect();
+                let ready = lane.with_judge(|j| j.check().is_none_or(|c| c.standing().is_calibrated()));
+                cards.lock().unwrap_or_else(PoisonError::into_inner)[at].add(truth, &raised, ready);
+            }
+            self.record(&entry);
+            self.results.send(&lane.feed.name, &verdict);
+        }
+    }
+
+    /// Records until it holds: while the disk refuses, this thread waits, the workers wait behind it, and the cameras
+    /// drop frames; but nothing that was decided is lost.
+    fn record(&self, entry: &Entry) {
+        let mut backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(10));
+        while let Err(e) = self.book.record(entry, &self.outbox) {
+            error!("an alarm cannot be recorded: {e:#}; inspection waits until it can");
+            if self.stop.wait(backoff.next_delay()) {
+                error!("stopped before an alarm could be recorded");
+                return;
+            }
+        }
+        for (transition, body) in entry.changes() {
+            info!(camera = %body.camera, class = %body.class, score = body.score, alarm = %body.alarm, "{transition:?}");
+        }
+    }
+}

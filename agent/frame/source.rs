@@ -1,0 +1,63 @@
+//! What every kind of camera offers: the next picture, or why there is none.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::Error;
+
+use super::{Image, folder, synthetic, video};
+use crate::config::{Limits, SourceConfig};
+use crate::stop::Stop;
+
+/// One answer of a source.
+#[derive(Debug)]
+pub enum Next {
+    /// A whole picture.
+    Picture(Image),
+    /// A picture came that is cut off, too large or of an unknown kind.
+    Unreadable {
+        /// File name.
+        origin: Option<Arc<str>>,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// All is well, but nothing new has come (a folder that waits for files).
+    Idle,
+    /// The source has no more pictures.
+    Ended,
+}
+
+/// An open camera. Lives on its capture thread and may block there.
+pub trait FrameSource: Send {
+    /// The next picture; blocks until there is one, at most for the source's own time-out. A live source passes over
+    /// pictures that come before `due`, undecoded; of any other the caller asks for none before.
+    ///
+    /// # Errors
+    /// The source failed and must be opened again.
+    fn next(&mut self, due: Instant) -> Result<Next, Error>;
+
+    /// Whether pictures come at the camera's own pace. Such a source is read all the time, so that no old picture
+    /// waits in a buffer; any other is simply asked less often.
+    fn live(&self) -> bool {
+        false
+    }
+
+    /// The pace that the source itself asks for, when the camera has no rate limit.
+    fn pace(&self) -> Option<Duration> {
+        None
+    }
+}
+
+/// Opens a source.
+///
+/// # Errors
+/// Says what could not be opened and what to look at.
+pub fn open(config: &SourceConfig, limits: &Limits, stop: &Stop) -> Result<Box<dyn FrameSource>, Error> {
+    Ok(match config {
+        SourceConfig::Folder(folder) => Box::new(folder::Folder::open(folder, limits.max_pixels(), stop.clone())?),
+        SourceConfig::Video(file) => Box::new(video::Video::open_file(file, limits)?),
+        SourceConfig::V4l2(device) => Box::new(video::Video::open_v4l2(device, limits)?),
+        SourceConfig::Rtsp(stream) => Box::new(video::Video::open_rtsp(stream, limits)?),
+        SourceConfig::Synthetic(scene) => Box::new(synthetic::Synthetic::new(scene)),
+    })
+}

@@ -1,0 +1,132 @@
+//! One frame's way through the model: prepare, forward pass, anomaly score, findings. The daemon, `eval` and `bench` all
+//! inspect with this.
+
+use std::time::{Duration, Instant};
+
+use anyhow::Result;
+
+use crate::anomaly::{Anomaly, Check};
+use crate::config::{AnomalyConfig, Severity};
+use crate::frame::{Image, Region};
+use crate::model::bundle::{Bundle, ClassSpec, InputSpec};
+use crate::model::decode::iou;
+use crate::model::preprocess::{self, Input, Placement};
+use crate::model::runtime::{Forward, Session};
+use crate::mqtt::payload::{AlarmKind, Finding};
+
+/// The class of an anomaly that nothing names.
+pub const UNKNOWN: &str = "unknown";
+/// An anomalous region that a named detection covers this much is that defect, not a second finding.
+const SAME_PLACE: f32 = 0.3;
+
+/// What one thread needs to look at frames.
+pub struct Inspector {
+    session: Session,
+    spec: InputSpec,
+    input: Input,
+    /// What the last forward pass gave.
+    pub forward: Forward,
+    /// How long the parts of the last look took.
+    pub times: Times,
+}
+
+/// How long the parts took.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Times {
+    /// Crop, resize, normalise.
+    pub prepare: Duration,
+    /// The network, with decoding of its detections.
+    pub forward: Duration,
+    /// Anomaly score and findings.
+    pub judge: Duration,
+}
+
+impl Inspector {
+    /// With a session of its own.
+    #[must_use]
+    pub fn new(session: Session, bundle: &Bundle) -> Self {
+        let spec = bundle.manifest.input.clone();
+        Self { session, spec, input: Input::default(), forward: Forward::default(), times: Times::default() }
+    }
+
+    /// Runs the network over a picture; the features and detections are then in `forward`.
+    ///
+    /// # Errors
+    /// The forward pass failed.
+    pub fn look(&mut self, image: &Image, roi: Region) -> Result<Placement> {
+        let begun = Instant::now();
+        preprocess::prepare(image, roi, &self.spec, &mut self.input)?;
+        let prepared = Instant::now();
+        self.session.run(&self.input, &mut self.forward)?;
+        self.times = Times { prepare: prepared - begun, forward: prepared.elapsed(), judge: Duration::ZERO };
+        Ok(self.input.placement)
+    }
+
+    /// The input of the last look, for the stopwatch.
+    #[must_use]
+    pub fn input(&self) -> &Input {
+        &self.input
+    }
+}
+
+/// What is judged by the memory of one camera: everything that depends on earlier frames.
+pub struct Judge {
+    check: Option<Check>,
+    classes: Vec<ClassSpec>,
+    severity: Severity,
+}
+
+/// A frame's findings.
+#[derive(Debug)]
+pub struct Judgement {
+    /// In pixels of the frame.
+    pub findings: Vec<Finding>,
+    /// What the anomaly check said.
+    pub anomaly: Option<Anomaly>,
+}
+
+impl Judge {
+    /// For one camera.
+    #[must_use]
+    pub fn new(config: &AnomalyConfig, sensitivity: f64, bundle: &Bundle) -> Self {
+        let check = config.enabled.then(|| Check::new(config.false_alarm_rate.get(), sensitivity));
+        Self { check, classes: bundle.manifest.classes.clone(), severity: config.severity }
+    }
+
+    /// The anomaly check, where it runs.
+    #[must_use]
+    pub fn check(&self) -> Option<&Check> {
+        self.check.as_ref()
+    }
+
+    /// Judges the forward pass of the next frame. The order of calls is the order of the stream.
+    pub fn judge(&mut self, forward: &Forward, placement: Placement) -> Judgement {
+        let anomaly = self.check.as_mut().filter(|_| !forward.features.is_empty()).map(|c| c.score(&forward.features));
+        let named = forward.detections.iter().filter_map(|d| {
+            let class = self.classes.get(d.class)?;
+            Some(Finding {
+                kind: AlarmKind::Defect,
+                class: class.name.clone(),
+                severity: class.severity,
+                score: d.score,
+                bbox: placement.to_frame(d.bbox),
+            })
+        });
+        let regions = anomaly.iter().flat_map(|a| &a.regions);
+        let unknown = regions.filter(|r| !forward.detections.iter().any(|d| covers(d.bbox, r.bbox))).map(|r| Finding {
+            kind: AlarmKind::Anomaly,
+            class: UNKNOWN.to_owned(),
+            severity: self.severity,
+            score: r.score,
+            bbox: placement.to_frame(r.bbox),
+        });
+        let findings = named.chain(unknown).collect();
+        Judgement { findings, anomaly }
+    }
+}
+
+fn covers(detection: [f32; 4], region: [f32; 4]) -> bool {
+    let (x, y) = (f32::midpoint(region[0], region[2]), f32::midpoint(region[1], region[3]));
+    let inside = x > detection[0] && x < detection[2] && y > detection[1] && y < detection[3];
+    inside || iou(detection, region) > SAME_PLACE
+}

@@ -1,0 +1,25 @@
+//! inspectd: an edge inspection agent for industrial cameras.
+//!
+//! A frame goes one way: [`frame`] → [`model`] and [`anomaly`] (by the [`inspector`], several at a time in the
+//! [`pipeline`]) → [`verdict`] → [`outbox`] → [`mqtt`]. The [`daemon`] builds these parts and drains them in order.
+
+pub mod anomaly;
+pub mod backoff;
+pub mod bench;
+pub mod check;
+pub mod config;
+pub mod daemon;
+pub mod eval;
+pub mod exit;
+pub mod frame;
+pub mod inspector;
+pub mod log;
+pub mod model;
+pub mod mqtt;
+pub mod outbox;
+pub mod pipeline;
+pub mod report;
+pub mod schema;
+pub mod stop;
+pub mod verdict;
+pub mod watch;

@@ -1,0 +1,61 @@
+//! `inspectd`: argument parsing, one call per subcommand, exit codes.
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+use inspectd::{bench, check, daemon, eval, exit, log, schema, watch};
+
+/// Edge inspection agent for industrial cameras: one model for all defects, alarms over MQTT.
+#[derive(Parser)]
+#[command(version, propagate_version = true, arg_required_else_help = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Run the daemon.
+    #[command(after_help = "Example:\n  inspectd run --config /etc/inspectd/inspectd.toml")]
+    Run(daemon::Args),
+    /// Check configuration, bundle, runtime, cameras and broker, a line each.
+    #[command(after_help = "Example:\n  inspectd check --config /etc/inspectd/inspectd.toml\n\n\
+        Exit code: 0 all well, 78 the configuration is wrong, 69 something cannot be reached.")]
+    Check(check::Args),
+    /// Run the daemon's own pipeline over a labelled set.
+    #[command(after_help = "Example:\n  inspectd eval --bundle models/default --data data/cookies \
+        --stream data/cookies/streams/0.txt --out predictions.jsonl --maps maps")]
+    Eval(eval::Args),
+    /// Put the whole pipeline, and the bare ONNX Runtime beside it, under a stopwatch.
+    #[command(after_help = "Example:\n  inspectd bench --bundle models/default --seconds 20 --threads 2 --json")]
+    Bench(bench::Args),
+    /// Print alarms as they come, a line each.
+    #[command(after_help = "Example:\n  inspectd watch --broker mqtt://localhost:1883 --images snapshots")]
+    Watch(watch::Args),
+    /// Print the JSON Schema of a payload or of the configuration.
+    #[command(after_help = "Example:\n  inspectd schema event")]
+    Schema(schema::Args),
+}
+
+fn main() -> ExitCode {
+    match dispatch(Cli::parse().command) {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("inspectd: {error:#}");
+            ExitCode::from(exit::code(&error).unwrap_or(exit::Exit::Software) as u8)
+        }
+    }
+}
+
+fn dispatch(command: Command) -> Result<ExitCode> {
+    log::init(matches!(command, Command::Run(_)));
+    match command {
+        Command::Run(args) => daemon::run(&args.config).map(|()| ExitCode::SUCCESS),
+        Command::Check(args) => check::run(&args.config),
+        Command::Eval(args) => eval::run(&args).map(|()| ExitCode::SUCCESS),
+        Command::Bench(args) => bench::run(&args).map(|()| ExitCode::SUCCESS),
+        Command::Watch(args) => watch::run(&args).map(|()| ExitCode::SUCCESS),
+        Command::Schema(args) => schema::run(&args).map(|()| ExitCode::SUCCESS),
+    }
+}

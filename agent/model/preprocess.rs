@@ -1,0 +1,184 @@
+//! From a frame to the network's input: crop, resize, normalise.
+//!
+//! [`Placement`] remembers how, so that boxes come back in pixels of the frame as captured.
+
+use anyhow::{Context, Result};
+use opencv::core::{Mat, MatTraitConst, MatTraitConstManual, Rect, Size, Vec3b};
+use opencv::imgproc;
+
+use super::bundle::{Fit, InputSpec};
+use crate::frame::{Image, PixelFormat, Region};
+
+/// The longer side may have at most this many times `size`, so that a very long picture stays affordable.
+const MAX_STRETCH: u32 = 4;
+
+/// The network's input for one frame.
+#[derive(Debug, Default)]
+pub struct Input {
+    /// Columns.
+    pub width: usize,
+    /// Rows.
+    pub height: usize,
+    /// `3 * height * width` values, channels first.
+    pub data: Vec<f32>,
+    /// Where it lies in the frame.
+    pub placement: Placement,
+}
+
+/// Where the network's input lies in the frame.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub struct Placement {
+    /// Frame pixels of the input's upper left corner.
+    pub origin: [f32; 2],
+    /// Frame pixels an input pixel, in x and y.
+    pub scale: [f32; 2],
+    /// Frame pixels of the lower right corner of the inspected region.
+    pub end: [f32; 2],
+}
+
+impl Placement {
+    /// A box of input pixels in pixels of the frame, cut at the inspected region.
+    #[must_use]
+    pub fn to_frame(&self, bbox: [f32; 4]) -> [f32; 4] {
+        let axis = |value: f32, k: usize| (self.origin[k] + value * self.scale[k]).clamp(self.origin[k], self.end[k]);
+        [axis(bbox[0], 0), axis(bbox[1], 1), axis(bbox[2], 0), axis(bbox[3], 1)]
+    }
+
+    /// A box of frame pixels in pixels of the input.
+    #[must_use]
+    pub fn to_input(&self, bbox: [f32; 4]) -> [f32; 4] {
+        let axis = |value: f32, k: usize| (value - self.origin[k]) / self.scale[k];
+        [axis(bbox[0], 0), axis(bbox[1], 1), axis(bbox[2], 0), axis(bbox[3], 1)]
+    }
+}
+
+/// Width and height of the network's input for a region of this size.
+#[must_use]
+pub fn input_size(spec: &InputSpec, width: u32, height: u32) -> (u32, u32) {
+    match spec.fit {
+        Fit::Stretch => (spec.size, spec.size),
+        Fit::Aspect => {
+            let scale = f64::from(spec.size) / (f64::from(width) * f64::from(height)).sqrt();
+            let side = |n: u32| {
+                let steps = (f64::from(n) * scale / f64::from(spec.multiple_of)).round() as u32;
+                (steps.max(1) * spec.multiple_of).min(spec.size * MAX_STRETCH)
+            };
+            (side(width), side(height))
+        }
+    }
+}
+
+/// Brings a region of a frame into `input`, whose memory is used again.
+///
+/// # Errors
+/// The picture's pixels do not fit its size.
+pub fn prepare(image: &Image, roi: Region, spec: &InputSpec, input: &mut Input) -> Result<()> {
+    let (x, y, w, h) = roi.pixels(image.width, image.height);
+    let (width, height) = input_size(spec, w, h);
+    let channels = image.format.channels();
+    let (rows, columns) = (image.height as i32, image.width as i32);
+    let whole = if channels == 1 {
+        Mat::new_rows_cols_with_bytes::<u8>(rows, columns, &image.pixels)?
+    } else {
+        Mat::new_rows_cols_with_bytes::<Vec3b>(rows, columns, &image.pixels)?
+    };
+    let part = whole.roi(Rect::new(x as i32, y as i32, w as i32, h as i32))?;
+    let mut small = Mat::default();
+    // Averaging when shrinking keeps fine texture from turning into moiré.
+    let method = if width <= w && height <= h { imgproc::INTER_AREA } else { imgproc::INTER_LINEAR };
+    imgproc::resize(&part, &mut small, Size::new(width as i32, height as i32), 0.0, 0.0, method)?;
+    let plane = (width * height) as usize;
+    input.width = width as usize;
+    input.height = height as usize;
+    input.placement = Placement {
+        origin: [x as f32, y as f32],
+        scale: [w as f32 / width as f32, h as f32 / height as f32],
+        end: [(x + w) as f32, (y + h) as f32],
+    };
+    input.data.resize(3 * plane, 0.0);
+    let source = small.data_bytes().context("OpenCV gave a picture in pieces")?;
+    let order = if image.format == PixelFormat::Bgr8 { [2, 1, 0] } else { [0, 1, 2] };
+    for (c, out) in input.data.chunks_exact_mut(plane).enumerate() {
+        let (gain, shift) = (1.0 / spec.std[c], -spec.mean[c] / spec.std[c]);
+        let from = if channels == 1 { 0 } else { order[c] };
+        for (value, pixel) in out.iter_mut().zip(source.chunks_exact(channels)) {
+            *value = f32::from(pixel[from]).mul_add(gain, shift);
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn spec(fit: Fit) -> InputSpec {
+        InputSpec { name: "image".into(), size: 256, multiple_of: 32, fit, mean: [127.0; 3], std: [128.0; 3] }
+    }
+
+    fn image(width: u32, height: u32, format: PixelFormat) -> Image {
+        let pixels = (0..width * height * format.channels() as u32).map(|n| (n % 251) as u8).collect();
+        Image { width, height, format, pixels, origin: None, truth: None }
+    }
+
+    #[test]
+    fn keeps_the_shape_of_long_pictures() {
+        assert_eq!(input_size(&spec(Fit::Aspect), 500, 1254), (160, 416));
+        assert_eq!(input_size(&spec(Fit::Aspect), 640, 480), (288, 224));
+        assert_eq!(input_size(&spec(Fit::Aspect), 8000, 10), (1024, 32));
+        assert_eq!(input_size(&spec(Fit::Stretch), 500, 1254), (256, 256));
+    }
+
+    #[test]
+    fn normalises_each_channel_in_rgb_order() {
+        let mut one = Image { pixels: [10, 127, 255].repeat(64 * 64), ..image(64, 64, PixelFormat::Rgb8) };
+        let mut input = Input::default();
+        let first = |input: &Input| [0, 1, 2].map(|c| input.data[c * input.width * input.height]);
+        prepare(&one, Region::default(), &spec(Fit::Stretch), &mut input).unwrap();
+        let rgb = first(&input);
+        for (got, value) in rgb.iter().zip([10.0, 127.0, 255.0]) {
+            assert!((got - (value - 127.0) / 128.0).abs() < 1e-6);
+        }
+        one.format = PixelFormat::Bgr8;
+        one.pixels = [255, 127, 10].repeat(64 * 64);
+        prepare(&one, Region::default(), &spec(Fit::Stretch), &mut input).unwrap();
+        assert_eq!(first(&input), rgb);
+        let grey = Image { pixels: vec![10; 64 * 64], ..image(64, 64, PixelFormat::Mono8) };
+        prepare(&grey, Region::default(), &spec(Fit::Stretch), &mut input).unwrap();
+        assert_eq!(first(&input), [rgb[0]; 3]);
+    }
+
+    #[test]
+    fn a_picture_shorter_than_its_size_is_an_error() {
+        let short = Image { pixels: vec![0; 100], ..image(64, 64, PixelFormat::Rgb8) };
+        assert!(prepare(&short, Region::default(), &spec(Fit::Aspect), &mut Input::default()).is_err());
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+        #[test]
+        fn boxes_come_back_within_a_pixel(
+            (width, height) in (16_u32..700, 16_u32..700),
+            roi in (0.0_f32..0.8, 0.0_f32..0.8, 0.1_f32..0.2, 0.1_f32..0.2),
+            square in any::<bool>(),
+        ) {
+            let region = Region([roi.0, roi.1, roi.0 + roi.2, roi.1 + roi.3]);
+            let fit = if square { Fit::Stretch } else { Fit::Aspect };
+            let mut input = Input::default();
+            prepare(&image(width, height, PixelFormat::Mono8), region, &spec(fit), &mut input).unwrap();
+            let place = input.placement;
+            let all = place.to_frame([0.0, 0.0, input.width as f32, input.height as f32]);
+            let (x, y, w, h) = region.pixels(width, height);
+            let expected = [x as f32, y as f32, (x + w) as f32, (y + h) as f32];
+            for (got, wanted) in all.iter().zip(expected) {
+                prop_assert!((got - wanted).abs() < 0.01, "{all:?} {expected:?}");
+            }
+            let inner = [10.0, 12.0, 20.0, 28.0];
+            let back = place.to_input(place.to_frame(inner));
+            for (got, wanted) in back.iter().zip(inner) {
+                prop_assert!((got - wanted).abs() < 0.01);
+            }
+        }
+    }
+}

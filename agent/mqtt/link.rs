@@ -1,0 +1,218 @@
+//! One connection to a broker: the only module that knows rumqttc.
+//!
+//! A [`Link`] lives for one connection and is thrown away with it, with all that rumqttc still holds: what was not
+//! acknowledged is known to the caller, who sends it again over the next one. (rumqttc itself would forget it when the
+//! broker has no session.) Each publish gets a [`Token`], and [`Event::Acknowledged`] gives it back.
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use rumqttc::{
+    AsyncClient, ConnectReturnCode, ConnectionError, EventLoop, Incoming, LastWill, MqttOptions, Outgoing, QoS,
+};
+use thiserror::Error;
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+
+use crate::config::{MqttConfig, secret};
+
+/// A broker that does not answer in this time is not there.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// Events that may wait for the caller; beyond it the connection is not read, which slows the broker down.
+const EVENTS: usize = 64;
+/// Packet identifiers in use at the same time; far more than any window, so that rumqttc never has to wait for one.
+const IDENTIFIERS: u16 = 1024;
+
+/// How to reach a broker.
+#[derive(Debug, Clone)]
+pub struct LinkOptions {
+    /// Host name or address.
+    pub host: String,
+    /// Port.
+    pub port: u16,
+    /// Client id.
+    pub client_id: String,
+    /// User name.
+    pub user: Option<String>,
+    /// File with the password.
+    pub password_file: Option<PathBuf>,
+    /// Time between signs of life.
+    pub keep_alive: Duration,
+    /// Largest packet in either direction.
+    pub max_packet: usize,
+    /// What the broker publishes, retained, when the connection breaks.
+    pub will: Option<(String, Vec<u8>)>,
+}
+
+impl LinkOptions {
+    /// From the configuration.
+    #[must_use]
+    pub fn new(config: &MqttConfig, client_id: String) -> Self {
+        let (host, port) = config.url.address();
+        Self {
+            host,
+            port,
+            client_id,
+            user: config.user.clone(),
+            password_file: config.password_file.clone(),
+            keep_alive: Duration::from_secs_f64(config.keep_alive_s.get().max(5.0)),
+            max_packet: config.max_packet_kib.get() as usize * 1024,
+            will: None,
+        }
+    }
+}
+
+/// Why there is no connection.
+#[derive(Debug, Error)]
+pub enum LinkError {
+    /// The broker said no.
+    #[error("the broker at {0} refuses: {1}")]
+    Refused(String, &'static str),
+    /// Nobody answered.
+    #[error("no broker at {0}: {1}")]
+    Unreachable(String, String),
+    /// The password file is missing.
+    #[error("{0:#}")]
+    Secret(anyhow::Error),
+}
+
+/// Names one publish on one link.
+pub type Token = u64;
+
+/// What happened on a link.
+#[derive(Debug)]
+pub enum Event {
+    /// The broker has taken responsibility for a publish of QoS 1.
+    Acknowledged(Token),
+    /// A message came.
+    Message {
+        /// Its topic.
+        topic: String,
+        /// Its bytes.
+        payload: Vec<u8>,
+        /// The broker had kept it.
+        retained: bool,
+    },
+    /// The connection is gone, and why.
+    Lost(String),
+}
+
+/// An open connection.
+pub struct Link {
+    client: AsyncClient,
+    events: mpsc::Receiver<Event>,
+    pump: JoinHandle<()>,
+    published: Token,
+}
+
+impl Drop for Link {
+    fn drop(&mut self) {
+        self.pump.abort();
+    }
+}
+
+impl Link {
+    /// Connects, and waits for the broker's answer.
+    ///
+    /// # Errors
+    /// [`LinkError`], in words for a technician.
+    pub async fn connect(options: &LinkOptions) -> Result<Self, LinkError> {
+        let mut mqtt = MqttOptions::new(&options.client_id, &options.host, options.port);
+        mqtt.set_keep_alive(options.keep_alive);
+        mqtt.set_clean_session(true);
+        mqtt.set_max_packet_size(options.max_packet, options.max_packet);
+        mqtt.set_inflight(IDENTIFIERS);
+        if let Some(user) = &options.user {
+            let password = match &options.password_file {
+                Some(path) => secret(path).map_err(LinkError::Secret)?,
+                None => String::new(),
+            };
+            mqtt.set_credentials(user, password);
+        }
+        if let Some((topic, payload)) = &options.will {
+            mqtt.set_last_will(LastWill::new(topic, payload.clone(), QoS::AtLeastOnce, true));
+        }
+        let place = format!("{}:{}", options.host, options.port);
+        let (client, mut event_loop) = AsyncClient::new(mqtt, usize::from(IDENTIFIERS));
+        match tokio::time::timeout(CONNECT_TIMEOUT, event_loop.poll()).await {
+            Err(_) => return Err(LinkError::Unreachable(place, "it does not answer".into())),
+            Ok(Err(ConnectionError::ConnectionRefused(code))) => return Err(LinkError::Refused(place, refusal(code))),
+            Ok(Err(e)) => return Err(LinkError::Unreachable(place, e.to_string())),
+            Ok(Ok(_)) => {}
+        }
+        let (sender, events) = mpsc::channel(EVENTS);
+        let pump = tokio::spawn(pump(event_loop, sender));
+        Ok(Self { client, events, pump, published: 0 })
+    }
+
+    /// Hands a message to the connection; `None` when it cannot take more now.
+    pub fn publish(&mut self, topic: &str, payload: Vec<u8>, qos: u8, retain: bool) -> Option<Token> {
+        let qos = if qos == 0 { QoS::AtMostOnce } else { QoS::AtLeastOnce };
+        self.client.try_publish(topic, qos, retain, payload).ok()?;
+        let token = self.published;
+        self.published += 1;
+        Some(token)
+    }
+
+    /// Asks for messages.
+    ///
+    /// # Errors
+    /// The connection is gone.
+    pub fn subscribe(&self, filter: &str) -> Result<(), String> {
+        self.client.try_subscribe(filter, QoS::AtLeastOnce).map_err(|e| e.to_string())
+    }
+
+    /// The next thing that happens. May be dropped and called again without losing anything.
+    pub async fn next(&mut self) -> Event {
+        self.events.recv().await.unwrap_or_else(|| Event::Lost("the connection was closed".into()))
+    }
+
+    /// Says good-bye, so that the broker does not publish the last will.
+    pub async fn disconnect(mut self) {
+        if self.client.try_disconnect().is_ok() {
+            let gone = async { while !matches!(self.next().await, Event::Lost(_)) {} };
+            let _ = tokio::time::timeout(Duration::from_secs(1), gone).await;
+        }
+    }
+}
+
+/// Polls the connection. rumqttc sends publishes in the order in which it took them and names each one's packet
+/// identifier as it goes out, so counting them tells which identifier belongs to which token.
+async fn pump(mut event_loop: EventLoop, events: mpsc::Sender<Event>) {
+    let mut sent: Token = 0;
+    let mut tokens: HashMap<u16, Token> = HashMap::new();
+    loop {
+        let event = match event_loop.poll().await {
+            Ok(rumqttc::Event::Outgoing(Outgoing::Publish(identifier))) => {
+                tokens.insert(identifier, sent);
+                sent += 1;
+                continue;
+            }
+            Ok(rumqttc::Event::Incoming(Incoming::PubAck(ack))) => match tokens.remove(&ack.pkid) {
+                Some(token) => Event::Acknowledged(token),
+                None => continue,
+            },
+            Ok(rumqttc::Event::Incoming(Incoming::Publish(publish))) => {
+                Event::Message { topic: publish.topic, payload: publish.payload.to_vec(), retained: publish.retain }
+            }
+            Ok(_) => continue,
+            Err(e) => Event::Lost(e.to_string()),
+        };
+        let lost = matches!(event, Event::Lost(_));
+        if events.send(event).await.is_err() || lost {
+            return;
+        }
+    }
+}
+
+fn refusal(code: ConnectReturnCode) -> &'static str {
+    match code {
+        ConnectReturnCode::BadUserNamePassword => "wrong user or password (mqtt.user, mqtt.password_file)",
+        ConnectReturnCode::NotAuthorized => "not authorised: it may want a user and password (mqtt.user)",
+        ConnectReturnCode::BadClientId => "it does not take this client id (mqtt.client_id)",
+        ConnectReturnCode::RefusedProtocolVersion => "it does not speak MQTT 3.1.1",
+        ConnectReturnCode::ServiceUnavailable => "it is not ready",
+        ConnectReturnCode::Success => "without a reason",
+    }
+}

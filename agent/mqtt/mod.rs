@@ -1,0 +1,7 @@
+//! The way to the control room: topics, payloads, and a session that keeps the outbox's promise.
+
+pub mod board;
+pub mod link;
+pub mod payload;
+pub mod session;
+pub mod topics;

@@ -1,0 +1,313 @@
+//! What is published, as types; their JSON Schemas are what `inspectd schema` prints.
+//!
+//! Fields are added, never changed in meaning, within `/1`; readers ignore what they do not know.
+
+use jiff::Timestamp;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use crate::config::Severity;
+
+/// What happened to an alarm.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Transition {
+    /// It is new.
+    Raised,
+    /// It became worse.
+    Updated,
+    /// An operator has seen it.
+    Acknowledged,
+    /// An operator has put it off.
+    Shelved,
+    /// The finding is gone.
+    Cleared,
+}
+
+/// The state of an alarm after ISA-18.2.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum AlarmState {
+    /// Active, and nobody has seen it.
+    Unacknowledged,
+    /// Active, and an operator knows.
+    Acknowledged,
+    /// The finding is gone, and nobody had seen it.
+    ReturnedToNormalUnacknowledged,
+    /// The finding is gone.
+    Normal,
+    /// Put off by an operator.
+    Shelved,
+    /// Kept quiet by the plant's state.
+    SuppressedByDesign,
+    /// Switched off for maintenance.
+    OutOfService,
+}
+
+/// What an alarm is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum AlarmKind {
+    /// A defect that the model names.
+    Defect,
+    /// Something that does not look like the rest.
+    Anomaly,
+    /// The camera.
+    Camera,
+    /// The model.
+    Model,
+}
+
+/// A frame.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct FrameRef {
+    /// Counts the camera's pictures since the agent started.
+    pub seq: u64,
+    /// Time of capture, RFC 3339.
+    #[schemars(with = "String", extend("format" = "date-time"))]
+    pub captured_at: Timestamp,
+    /// Pixels a row.
+    pub width: u32,
+    /// Rows.
+    pub height: u32,
+}
+
+/// Which model said so.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct ModelRef {
+    /// The bundle's name.
+    pub name: String,
+    /// Its semantic version.
+    pub version: String,
+    /// Hash of its manifest.
+    pub sha256: String,
+}
+
+/// `…/events`: one transition of one alarm.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct AlarmEvent {
+    /// `inspect.event/1`
+    #[schemars(extend("const" = "inspect.event/1"))]
+    pub schema: String,
+    /// This event's id (`UUIDv7`); a second copy carries the same one.
+    #[schemars(extend("format" = "uuid"))]
+    pub id: Uuid,
+    /// Counts the gateway's events without gaps, from 1.
+    pub seq: u64,
+    /// When it was decided, RFC 3339.
+    #[schemars(with = "String", extend("format" = "date-time"))]
+    pub at: Timestamp,
+    /// The plant.
+    pub site: String,
+    /// The gateway.
+    pub gateway: String,
+    /// What happened.
+    pub transition: Transition,
+    /// The alarm as it is now.
+    #[serde(flatten)]
+    pub body: AlarmBody,
+    /// Which model said so.
+    pub model: ModelRef,
+    /// It was queued while the broker was away.
+    pub replayed: bool,
+}
+
+/// `…/alarms/{id}`: an active alarm's present state, retained.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Alarm {
+    /// `inspect.alarm/1`
+    #[schemars(extend("const" = "inspect.alarm/1"))]
+    pub schema: String,
+    /// When it was raised, RFC 3339.
+    #[schemars(with = "String", extend("format" = "date-time"))]
+    pub raised_at: Timestamp,
+    /// The alarm as it is now.
+    #[serde(flatten)]
+    pub body: AlarmBody,
+}
+
+/// What an alarm and its events share.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct AlarmBody {
+    /// The alarm's id (`UUIDv7`), the same in all of its events.
+    #[schemars(extend("format" = "uuid"))]
+    pub alarm: Uuid,
+    /// The camera.
+    pub camera: String,
+    /// Its state.
+    pub state: AlarmState,
+    /// What it is about.
+    pub kind: AlarmKind,
+    /// The defect's class; `unknown` where nothing names it.
+    pub class: String,
+    /// How bad it is.
+    pub severity: Severity,
+    /// How sure, 0 to 1.
+    #[schemars(extend("minimum" = 0, "maximum" = 1))]
+    pub score: f32,
+    /// x0, y0, x1, y1 in pixels of the frame as captured.
+    #[serde(rename = "box")]
+    pub bbox: [f32; 4],
+    /// The frame in which it was seen last.
+    pub frame: FrameRef,
+    /// Hash of the snapshot, published under `images/`.
+    pub image: Option<String>,
+}
+
+/// `…/state`: the gateway, retained; its offline form is the last will.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct GatewayState {
+    /// `inspect.state/1`
+    #[schemars(extend("const" = "inspect.state/1"))]
+    pub schema: String,
+    /// Whether the agent is connected.
+    pub online: bool,
+    /// Why not: `stopped`, or `connection lost` (sent by the broker).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    /// The agent's version.
+    pub agent: String,
+    /// Seconds since it started.
+    pub uptime_s: u64,
+    /// The active bundle.
+    pub bundle: ModelRef,
+    /// The queue.
+    pub outbox: OutboxState,
+    /// Its cameras' names.
+    pub cameras: Vec<String>,
+}
+
+/// The queue in front of the broker, counted since it was made: `appended` is the sum of the other four.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+pub struct OutboxState {
+    /// Messages ever appended.
+    pub appended: u64,
+    /// Acknowledged by the broker.
+    pub delivered: u64,
+    /// Given up because the queue was full.
+    pub dropped: u64,
+    /// Set aside because the broker would never take them.
+    pub dead: u64,
+    /// Waiting.
+    pub queued: u64,
+}
+
+/// What a camera is doing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum CameraPhase {
+    /// Being opened.
+    Opening,
+    /// Pictures come.
+    Streaming,
+    /// Given up for now; it will be opened again.
+    Reconnecting,
+}
+
+/// `…/cameras/{camera}/state`: retained.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct CameraState {
+    /// `inspect.camera/1`
+    #[schemars(extend("const" = "inspect.camera/1"))]
+    pub schema: String,
+    /// The camera.
+    pub camera: String,
+    /// What it is doing.
+    pub state: CameraPhase,
+    /// Why, in words, where it is not well.
+    pub reason: Option<String>,
+    /// Since when, RFC 3339.
+    #[schemars(with = "String", extend("format" = "date-time"))]
+    pub since: Timestamp,
+    /// Frames inspected a second, over the last seconds.
+    pub fps: f32,
+    /// Pictures that came: the sum of `inspected`, `no_verdict`, `dropped` and those under way.
+    pub captured: u64,
+    /// Pictures with a verdict.
+    pub inspected: u64,
+    /// Pictures that a newer one replaced before they could be inspected.
+    pub dropped: u64,
+    /// Pictures that could not be decoded whole, or on which the model failed.
+    pub no_verdict: u64,
+    /// Times that the camera was given up and opened again.
+    pub reopened: u64,
+    /// The anomaly check.
+    pub anomaly: AnomalyState,
+}
+
+/// How far the anomaly check is.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase", tag = "state")]
+pub enum AnomalyState {
+    /// It does not run.
+    Off,
+    /// It knows too little of this stream to alarm.
+    Learning {
+        /// Frames that are missing.
+        missing: u64,
+    },
+    /// It alarms above `threshold`.
+    Calibrated {
+        /// In units of the frame's raw score.
+        threshold: f32,
+    },
+}
+
+/// What an inspected frame was found to be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Outcome {
+    /// Nothing was found.
+    Good,
+    /// Something was found.
+    Defective,
+    /// It could not be inspected: it is neither good nor defective.
+    NoVerdict,
+}
+
+/// Something found in a frame.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Finding {
+    /// Named by the model, or an anomaly.
+    pub kind: AlarmKind,
+    /// The defect's class; `unknown` where nothing names it.
+    pub class: String,
+    /// How bad it is.
+    pub severity: Severity,
+    /// How sure, 0 to 1.
+    pub score: f32,
+    /// x0, y0, x1, y1 in pixels of the frame as captured.
+    #[serde(rename = "box")]
+    pub bbox: [f32; 4],
+}
+
+/// `…/cameras/{camera}/results`: one inspected frame.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct FrameResult {
+    /// `inspect.result/1`
+    #[schemars(extend("const" = "inspect.result/1"))]
+    pub schema: String,
+    /// The camera.
+    pub camera: String,
+    /// Counts the camera's pictures since the agent started.
+    pub seq: u64,
+    /// Time of capture, RFC 3339.
+    #[schemars(with = "String", extend("format" = "date-time"))]
+    pub captured_at: Timestamp,
+    /// File name, for a camera that is a folder.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub file: Option<String>,
+    /// What it was found to be.
+    pub outcome: Outcome,
+    /// Why there is no verdict.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    /// The anomaly check's raw score.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub anomaly: Option<f32>,
+    /// What was found.
+    pub findings: Vec<Finding>,
+    /// From capture to verdict.
+    pub latency_ms: f32,
+}

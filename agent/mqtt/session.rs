@@ -1,0 +1,227 @@
+//! Carries the outbox, the states and the results to the broker, for ever.
+//!
+//! Guarantees
+//! - Messages of the outbox go out in order, at most `window` of them unacknowledged, and are removed only when the
+//!   broker has acknowledged them. After a cut, everything unacknowledged goes out again over a fresh [`Link`].
+//! - A message over the packet limit is set aside and counted; it never blocks the rest.
+//! - Between attempts it waits 1 s to 60 s with jitter. A broker that takes messages and acknowledges none for
+//!   [`ACK_TIMEOUT`] is left.
+//! - States and results are not durable: of states the latest is published, results are dropped while there is no
+//!   connection or no room.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::mpsc;
+use tokio::task::block_in_place;
+use tokio::time::{Instant, sleep, sleep_until};
+use tracing::{error, info, warn};
+
+use super::board::Board;
+use super::link::{Event, Link, LinkOptions, Token};
+use super::payload::AlarmEvent;
+use crate::backoff::Backoff;
+use crate::outbox::{Kind, Outbox, Queued};
+use crate::stop::Stop;
+
+/// A broker that acknowledges nothing for this long is left.
+pub const ACK_TIMEOUT: Duration = Duration::from_secs(60);
+/// How long the last messages may take when the agent stops.
+const DRAIN: Duration = Duration::from_millis(2500);
+/// Acknowledgements are written to the disk together, at least this often.
+const FLUSH: Duration = Duration::from_millis(50);
+/// A connection that lasted this long resets the back-off.
+const WELL_AFTER: Duration = Duration::from_secs(10);
+/// Room for topic and header in a packet.
+const HEADER: usize = 1024;
+
+/// A result that may be lost.
+#[derive(Debug)]
+pub struct Passing {
+    /// Full topic.
+    pub topic: String,
+    /// Its bytes.
+    pub payload: Vec<u8>,
+    /// 0 or 1.
+    pub qos: u8,
+}
+
+/// What the session carries.
+pub struct Session {
+    /// Where to.
+    pub options: LinkOptions,
+    /// Unacknowledged messages at a time.
+    pub window: usize,
+    /// Durable messages.
+    pub outbox: Arc<Outbox>,
+    /// States.
+    pub board: Arc<Board>,
+    /// Results.
+    pub results: mpsc::Receiver<Passing>,
+    /// When to end.
+    pub stop: Stop,
+}
+
+enum Sent {
+    Row(i64),
+    Other,
+}
+
+/// One connection's bookkeeping.
+struct Flight {
+    link: Link,
+    /// The last row that was sent.
+    cursor: i64,
+    /// The last state that was sent.
+    version: u64,
+    sent: BTreeMap<Token, (Sent, Instant)>,
+    acknowledged: Vec<i64>,
+}
+
+impl Session {
+    /// Runs until `stop`, then sends what it still can and takes leave.
+    pub async fn run(mut self) {
+        let mut backoff = Backoff::default();
+        loop {
+            let connected = tokio::select! {
+                link = Link::connect(&self.options) => link,
+                () = self.stop.stopped() => return,
+            };
+            let begun = Instant::now();
+            let reason = match connected {
+                Ok(link) => {
+                    info!(broker = %self.options.host, "connected");
+                    self.outbox.set_online(true);
+                    let ended = self.serve(link).await;
+                    self.outbox.set_online(false);
+                    match ended {
+                        Some(reason) => reason,
+                        None => return,
+                    }
+                }
+                Err(e) => e.to_string(),
+            };
+            if begun.elapsed() > WELL_AFTER {
+                backoff.reset();
+            }
+            let delay = backoff.next_delay();
+            warn!("{reason}; alarms are kept, next attempt in {:.1} s", delay.as_secs_f64());
+            tokio::select! {
+                () = sleep(delay) => {}
+                () = self.stop.stopped() => return,
+            }
+        }
+    }
+
+    /// One connection: why it ended, or `None` when it is time to stop.
+    async fn serve(&mut self, link: Link) -> Option<String> {
+        let mut flight = Flight { link, cursor: 0, version: 0, sent: BTreeMap::new(), acknowledged: Vec::new() };
+        let stop = self.stop.clone();
+        let (outbox, board) = (Arc::clone(&self.outbox), Arc::clone(&self.board));
+        let mut closing: Option<Instant> = None;
+        loop {
+            if let Err(e) = block_in_place(|| self.fill(&mut flight)) {
+                // The disk, not the broker: wait a little and go on, the messages are still there.
+                error!("the outbox cannot be read: {e:#}");
+                sleep(Duration::from_secs(1)).await;
+            }
+            if let Some(deadline) = closing
+                && (flight.sent.is_empty() || Instant::now() >= deadline)
+            {
+                self.flush(&mut flight);
+                flight.link.disconnect().await;
+                return None;
+            }
+            let room = flight.sent.len() < self.window;
+            let oldest = flight.sent.values().map(|(_, at)| *at).min();
+            let overdue = oldest.map_or_else(|| Instant::now() + ACK_TIMEOUT, |at| at + ACK_TIMEOUT);
+            tokio::select! {
+                event = flight.link.next() => match event {
+                    Event::Acknowledged(token) => {
+                        if let Some((Sent::Row(id), _)) = flight.sent.remove(&token) {
+                            flight.acknowledged.push(id);
+                        }
+                        if flight.acknowledged.len() >= self.window || flight.sent.is_empty() {
+                            self.flush(&mut flight);
+                        }
+                    }
+                    Event::Message { .. } => {}
+                    Event::Lost(reason) => {
+                        self.flush(&mut flight);
+                        return Some(format!("the connection to the broker is lost: {reason}"));
+                    }
+                },
+                () = outbox.appended.notified() => {}
+                () = board.changed.notified() => {}
+                Some(result) = self.results.recv(), if room => {
+                    let token = flight.link.publish(&result.topic, result.payload, result.qos, false);
+                    if let (Some(token), 1) = (token, result.qos) {
+                        flight.sent.insert(token, (Sent::Other, Instant::now()));
+                    }
+                }
+                () = sleep(FLUSH), if !flight.acknowledged.is_empty() => self.flush(&mut flight),
+                () = sleep_until(overdue) => {
+                    if oldest.is_some() {
+                        self.flush(&mut flight);
+                        return Some(format!("the broker acknowledges nothing for {} s", ACK_TIMEOUT.as_secs()));
+                    }
+                }
+                () = stop.stopped(), if closing.is_none() => closing = Some(Instant::now() + DRAIN),
+                () = sleep_until(closing.unwrap_or_else(Instant::now)), if closing.is_some() => {}
+            }
+        }
+    }
+
+    /// Sends states, then messages in order, until the window is full.
+    fn fill(&mut self, flight: &mut Flight) -> anyhow::Result<()> {
+        while let Some((version, topic, payload)) = self.board.after(flight.version) {
+            let Some(token) = flight.link.publish(&topic, payload, 1, true) else { return Ok(()) };
+            flight.sent.insert(token, (Sent::Other, Instant::now()));
+            flight.version = version;
+        }
+        let room = self.window.saturating_sub(flight.sent.len());
+        if room == 0 {
+            return Ok(());
+        }
+        for queued in self.outbox.peek(flight.cursor, room)? {
+            let id = queued.id;
+            let (topic, retain) = (queued.message.topic.clone(), queued.message.retain);
+            let payload = marked(queued);
+            if payload.len() + topic.len() + HEADER > self.options.max_packet {
+                let reason = format!("{} bytes are over mqtt.max_packet_kib", payload.len());
+                warn!(topic, "a message is set aside: {reason}");
+                self.outbox.set_aside(id, &reason)?;
+            } else {
+                let Some(token) = flight.link.publish(&topic, payload, 1, retain) else { return Ok(()) };
+                flight.sent.insert(token, (Sent::Row(id), Instant::now()));
+            }
+            flight.cursor = id;
+        }
+        Ok(())
+    }
+
+    fn flush(&self, flight: &mut Flight) {
+        if flight.acknowledged.is_empty() {
+            return;
+        }
+        match block_in_place(|| self.outbox.delivered(&flight.acknowledged)) {
+            Ok(()) => flight.acknowledged.clear(),
+            Err(e) => error!("acknowledgements cannot be written, so messages may go out again: {e:#}"),
+        }
+    }
+}
+
+/// The payload, with `replayed` set in an event that waited for the broker.
+fn marked(queued: Queued) -> Vec<u8> {
+    if queued.message.kind == Kind::Event
+        && queued.offline
+        && let Ok(mut event) = serde_json::from_slice::<AlarmEvent>(&queued.message.payload)
+    {
+        event.replayed = true;
+        if let Ok(payload) = serde_json::to_vec(&event) {
+            return payload;
+        }
+    }
+    queued.message.payload
+}

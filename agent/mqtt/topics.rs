@@ -1,0 +1,51 @@
+//! Topic names, as the contract has them.
+
+/// The topics of one gateway.
+#[derive(Debug, Clone)]
+pub struct Topics {
+    root: String,
+}
+
+impl Topics {
+    /// `inspect/v1/{site}/{gateway}`
+    #[must_use]
+    pub fn new(site: &str, gateway: &str) -> Self {
+        Self { root: format!("inspect/v1/{site}/{gateway}") }
+    }
+
+    /// The gateway's state, retained, also the last will.
+    #[must_use]
+    pub fn state(&self) -> String {
+        format!("{}/state", self.root)
+    }
+
+    /// A camera's state, retained.
+    #[must_use]
+    pub fn camera_state(&self, camera: &str) -> String {
+        format!("{}/cameras/{camera}/state", self.root)
+    }
+
+    /// A camera's inspected frames.
+    #[must_use]
+    pub fn results(&self, camera: &str) -> String {
+        format!("{}/cameras/{camera}/results", self.root)
+    }
+
+    /// An alarm's present state, retained while it is active.
+    #[must_use]
+    pub fn alarm(&self, id: &str) -> String {
+        format!("{}/alarms/{id}", self.root)
+    }
+
+    /// Every transition of every alarm.
+    #[must_use]
+    pub fn events(&self) -> String {
+        format!("{}/events", self.root)
+    }
+
+    /// A snapshot.
+    #[must_use]
+    pub fn image(&self, sha256: &str) -> String {
+        format!("{}/images/{sha256}", self.root)
+    }
+}

@@ -1,0 +1,287 @@
+//! The durable queue between what was decided and the broker.
+//!
+//! Invariants
+//! 1. When [`Outbox::transaction`] returns, what was pushed in it is on the disk (SQLite, WAL, `synchronous = FULL`:
+//!    the log is fsynced at every commit): all of the transaction or nothing.
+//! 2. A message leaves the queue only by [`Outbox::delivered`] (the broker acknowledged it), [`Outbox::set_aside`] (the
+//!    broker will never take it) or a quota, and each of the three is counted in the same transaction:
+//!    appended = delivered + dropped + dead + queued, at every instant and across restarts.
+//! 3. Sequence numbers of events are given out in the transaction that appends the event, so they have no gaps.
+//! 4. The queue is bounded in rows and bytes. When it is full, the oldest snapshots go first, then the oldest events.
+//!
+//! What it does not promise: that a message is delivered once. After a cut the broker may see it again, with the same
+//! id.
+
+mod schema;
+
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use anyhow::{Context, Result};
+use rusqlite::{Connection, OptionalExtension, params};
+use tokio::sync::Notify;
+
+/// What a message is, which decides what goes first when the queue is full.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(i64)]
+pub enum Kind {
+    /// An alarm's transition.
+    Event = 0,
+    /// An alarm's present state, retained.
+    Alarm = 1,
+    /// A snapshot.
+    Image = 2,
+}
+
+/// A message to be appended.
+#[derive(Debug, Clone)]
+pub struct Message {
+    /// What it is.
+    pub kind: Kind,
+    /// Full topic.
+    pub topic: String,
+    /// Its bytes.
+    pub payload: Vec<u8>,
+    /// Whether the broker keeps it.
+    pub retain: bool,
+}
+
+/// A message that waits.
+#[derive(Debug, Clone)]
+pub struct Queued {
+    /// Grows with every message; never used twice.
+    pub id: i64,
+    /// The message.
+    pub message: Message,
+    /// It was appended while the broker was away, or by an earlier run.
+    pub offline: bool,
+}
+
+/// Bounds of the queue.
+#[derive(Debug, Clone, Copy)]
+pub struct Quota {
+    /// Messages of all kinds.
+    pub messages: u64,
+    /// Bytes of snapshots.
+    pub image_bytes: u64,
+    /// Bytes of the other kinds.
+    pub event_bytes: u64,
+}
+
+/// The counters, since the outbox was made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Counts {
+    /// Ever appended.
+    pub appended: u64,
+    /// Acknowledged by the broker.
+    pub delivered: u64,
+    /// Given up because the queue was full.
+    pub dropped: u64,
+    /// Set aside because the broker would never take them.
+    pub dead: u64,
+    /// Waiting.
+    pub queued: u64,
+}
+
+/// The queue. Shared between the side that decides and the side that sends.
+pub struct Outbox {
+    connection: Mutex<Connection>,
+    quota: Quota,
+    online: AtomicBool,
+    /// Wakes the sending side.
+    pub appended: Arc<Notify>,
+}
+
+impl Outbox {
+    /// Opens or makes the outbox in a folder. A damaged file is set aside, never deleted.
+    ///
+    /// # Errors
+    /// The folder cannot be written.
+    pub fn open(dir: &Path, quota: Quota) -> Result<Self> {
+        let connection = schema::open(dir).with_context(|| format!("cannot open the outbox in {}", dir.display()))?;
+        Ok(Self { connection: Mutex::new(connection), quota, online: AtomicBool::new(false), appended: Arc::default() })
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Connection> {
+        // A panic inside a transaction rolls it back when it is dropped, so the connection stays usable.
+        self.connection.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether the broker is there; messages appended while it is not are marked.
+    pub fn set_online(&self, online: bool) {
+        self.online.store(online, Ordering::Release);
+    }
+
+    /// Whether the broker is there.
+    #[must_use]
+    pub fn is_online(&self) -> bool {
+        self.online.load(Ordering::Acquire)
+    }
+
+    /// Runs `f` in one durable transaction and wakes the sending side.
+    ///
+    /// # Errors
+    /// The disk is full or gone, or `f` failed: then nothing of it was kept.
+    pub fn transaction<R>(&self, f: impl FnOnce(&mut Transaction) -> Result<R>) -> Result<R> {
+        let (result, pushed) = self.commit(f)?;
+        if pushed > 0 {
+            self.appended.notify_one();
+        }
+        Ok(result)
+    }
+
+    fn commit<R>(&self, f: impl FnOnce(&mut Transaction) -> Result<R>) -> Result<(R, u64)> {
+        let mut connection = self.lock();
+        let inner = connection.transaction()?;
+        let mut transaction = Transaction { inner, offline: !self.is_online(), pushed: 0 };
+        let result = f(&mut transaction)?;
+        let Transaction { inner, pushed, .. } = transaction;
+        if pushed > 0 {
+            schema::count(&inner, "appended", pushed)?;
+            schema::make_room(&inner, self.quota)?;
+        }
+        inner.commit().context("the outbox could not be written: is the disk full?")?;
+        Ok((result, pushed))
+    }
+
+    /// The oldest `limit` messages behind `after`, in order.
+    ///
+    /// # Errors
+    /// The file cannot be read.
+    pub fn peek(&self, after: i64, limit: usize) -> Result<Vec<Queued>> {
+        let connection = self.lock();
+        let mut statement = connection.prepare_cached(
+            "SELECT id, kind, topic, payload, retain, offline FROM messages WHERE id > ?1 ORDER BY id LIMIT ?2",
+        )?;
+        let rows = statement.query_map(params![after, limit as i64], |row| {
+            let kind = match row.get::<_, i64>(1)? {
+                0 => Kind::Event,
+                1 => Kind::Alarm,
+                _ => Kind::Image,
+            };
+            let message = Message { kind, topic: row.get(2)?, payload: row.get(3)?, retain: row.get(4)? };
+            Ok(Queued { id: row.get(0)?, message, offline: row.get(5)? })
+        })?;
+        rows.collect::<rusqlite::Result<_>>().context("the outbox cannot be read")
+    }
+
+    /// Removes messages that the broker acknowledged.
+    ///
+    /// # Errors
+    /// The file cannot be written; they will be sent again.
+    pub fn delivered(&self, ids: &[i64]) -> Result<()> {
+        let mut connection = self.lock();
+        let transaction = connection.transaction()?;
+        let mut removed = 0;
+        {
+            let mut statement = transaction.prepare_cached("DELETE FROM messages WHERE id = ?1")?;
+            for id in ids {
+                removed += statement.execute([id])? as u64;
+            }
+        }
+        schema::count(&transaction, "delivered", removed)?;
+        transaction.commit()?;
+        Ok(())
+    }
+
+    /// Moves a message that the broker will never take out of the way of the others.
+    ///
+    /// # Errors
+    /// The file cannot be written.
+    pub fn set_aside(&self, id: i64, reason: &str) -> Result<()> {
+        let mut connection = self.lock();
+        let transaction = connection.transaction()?;
+        transaction.execute(
+            "INSERT INTO dead (id, topic, payload, reason) SELECT id, topic, payload, ?2 FROM messages WHERE id = ?1",
+            params![id, reason],
+        )?;
+        let removed = transaction.execute("DELETE FROM messages WHERE id = ?1", [id])?;
+        // The table is for looking up what went wrong, so the latest will do.
+        transaction.execute("DELETE FROM dead WHERE id NOT IN (SELECT id FROM dead ORDER BY id DESC LIMIT 100)", [])?;
+        schema::count(&transaction, "dead", removed as u64)?;
+        transaction.commit()?;
+        Ok(())
+    }
+
+    /// The counters.
+    ///
+    /// # Errors
+    /// The file cannot be read.
+    pub fn counts(&self) -> Result<Counts> {
+        let connection = self.lock();
+        let get = |name| schema::counter(&connection, name);
+        let queued = connection.query_row("SELECT count(*) FROM messages", [], |row| row.get::<_, i64>(0))?;
+        Ok(Counts {
+            appended: get("appended")?,
+            delivered: get("delivered")?,
+            dropped: get("dropped")?,
+            dead: get("dead")?,
+            queued: queued as u64,
+        })
+    }
+
+    /// The alarms that were active when the last transaction ended: what was saved under each id.
+    ///
+    /// # Errors
+    /// The file cannot be read.
+    pub fn alarms(&self) -> Result<Vec<String>> {
+        let connection = self.lock();
+        let mut statement = connection.prepare("SELECT body FROM alarms ORDER BY id")?;
+        let rows = statement.query_map([], |row| row.get(0))?;
+        rows.collect::<rusqlite::Result<_>>().context("the saved alarms cannot be read")
+    }
+}
+
+/// An open transaction.
+pub struct Transaction<'a> {
+    inner: rusqlite::Transaction<'a>,
+    offline: bool,
+    pushed: u64,
+}
+
+impl Transaction<'_> {
+    /// The next event's sequence number, from 1.
+    ///
+    /// # Errors
+    /// The file cannot be written.
+    pub fn next_seq(&mut self) -> Result<u64> {
+        schema::count(&self.inner, "seq", 1)?;
+        schema::counter(&self.inner, "seq")
+    }
+
+    /// Appends a message.
+    ///
+    /// # Errors
+    /// The file cannot be written.
+    pub fn push(&mut self, message: &Message) -> Result<()> {
+        let mut statement = self.inner.prepare_cached(
+            "INSERT INTO messages (kind, topic, payload, retain, offline) VALUES (?1, ?2, ?3, ?4, ?5)",
+        )?;
+        let Message { kind, topic, payload, retain } = message;
+        statement.execute(params![*kind as i64, topic, payload, retain, self.offline])?;
+        self.pushed += 1;
+        Ok(())
+    }
+
+    /// Keeps an active alarm across restarts.
+    ///
+    /// # Errors
+    /// The file cannot be written.
+    pub fn save_alarm(&mut self, id: &str, body: &str) -> Result<()> {
+        self.inner.execute("INSERT OR REPLACE INTO alarms (id, body) VALUES (?1, ?2)", [id, body])?;
+        Ok(())
+    }
+
+    /// Forgets an alarm that is active no more.
+    ///
+    /// # Errors
+    /// The file cannot be written.
+    pub fn forget_alarm(&mut self, id: &str) -> Result<()> {
+        self.inner.execute("DELETE FROM alarms WHERE id = ?1", [id]).optional()?;
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,119 @@
+//! The outbox's tables, its quota, and what happens when the file is damaged.
+
+use std::path::Path;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use anyhow::{Context, Result};
+use rusqlite::{Connection, params};
+use tracing::error;
+
+use super::Quota;
+
+const FILE: &str = "outbox.sqlite";
+const TABLES: &str = "
+    CREATE TABLE IF NOT EXISTS messages (
+        id INTEGER PRIMARY KEY AUTOINCREMENT, kind INTEGER NOT NULL, topic TEXT NOT NULL, payload BLOB NOT NULL,
+        retain INTEGER NOT NULL, offline INTEGER NOT NULL);
+    CREATE INDEX IF NOT EXISTS images ON messages (id) WHERE kind = 2;
+    CREATE TABLE IF NOT EXISTS counters (name TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID;
+    CREATE TABLE IF NOT EXISTS alarms (id TEXT PRIMARY KEY, body TEXT NOT NULL) WITHOUT ROWID;
+    CREATE TABLE IF NOT EXISTS dead (
+        id INTEGER PRIMARY KEY, topic TEXT NOT NULL, payload BLOB NOT NULL, reason TEXT NOT NULL);
+    -- Sizes kept by triggers, so that no sum over the table is needed at every append.
+    CREATE TABLE IF NOT EXISTS sizes (images INTEGER PRIMARY KEY, n INTEGER NOT NULL, bytes INTEGER NOT NULL);
+    INSERT OR IGNORE INTO sizes VALUES (0, 0, 0), (1, 0, 0);
+    CREATE TRIGGER IF NOT EXISTS grow AFTER INSERT ON messages BEGIN
+        UPDATE sizes SET n = n + 1, bytes = bytes + length(new.payload) WHERE images = (new.kind = 2); END;
+    CREATE TRIGGER IF NOT EXISTS shrink AFTER DELETE ON messages BEGIN
+        UPDATE sizes SET n = n - 1, bytes = bytes - length(old.payload) WHERE images = (old.kind = 2); END;
+    UPDATE messages SET offline = 1 WHERE offline = 0;
+";
+
+/// Opens the file, and makes a new one where it is missing or damaged.
+pub fn open(dir: &Path) -> Result<Connection> {
+    std::fs::create_dir_all(dir).with_context(|| format!("cannot make the folder {}", dir.display()))?;
+    let path = dir.join(FILE);
+    match connect(&path) {
+        Ok(connection) => Ok(connection),
+        Err(e) if is_damage(&e) => {
+            let stamp = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+            for suffix in ["", "-wal", "-shm"] {
+                let old = dir.join(format!("{FILE}{suffix}"));
+                let aside = dir.join(format!("{FILE}{suffix}.damaged-{stamp}"));
+                if old.exists() {
+                    std::fs::rename(&old, &aside).with_context(|| format!("cannot set {} aside", old.display()))?;
+                }
+            }
+            error!("the outbox was damaged ({e:#}); it was set aside as {FILE}.damaged-{stamp} and a new one begun");
+            connect(&path)
+        }
+        Err(e) => Err(e),
+    }
+}
+
+fn connect(path: &Path) -> Result<Connection> {
+    let connection = Connection::open(path)?;
+    connection.busy_timeout(Duration::from_secs(5))?;
+    connection.pragma_update(None, "journal_mode", "WAL")?;
+    connection.pragma_update(None, "synchronous", "FULL")?;
+    let check: String = connection.query_row("PRAGMA quick_check(1)", [], |row| row.get(0))?;
+    if check != "ok" {
+        return Err(rusqlite::Error::SqliteFailure(
+            rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_CORRUPT),
+            Some(check),
+        )
+        .into());
+    }
+    connection.execute_batch(TABLES)?;
+    Ok(connection)
+}
+
+fn is_damage(error: &anyhow::Error) -> bool {
+    use rusqlite::ErrorCode::{DatabaseCorrupt, NotADatabase};
+    error
+        .downcast_ref::<rusqlite::Error>()
+        .and_then(rusqlite::Error::sqlite_error_code)
+        .is_some_and(|code| matches!(code, DatabaseCorrupt | NotADatabase))
+}
+
+/// Adds to a counter.
+pub fn count(connection: &Connection, name: &str, n: u64) -> Result<()> {
+    let mut statement = connection.prepare_cached(
+        "INSERT INTO counters (name, value) VALUES (?1, ?2) ON CONFLICT (name) DO UPDATE SET value = value + ?2",
+    )?;
+    statement.execute(params![name, n as i64])?;
+    Ok(())
+}
+
+/// A counter's value; 0 where it was never counted.
+pub fn counter(connection: &Connection, name: &str) -> Result<u64> {
+    let mut statement = connection.prepare_cached("SELECT coalesce(max(value), 0) FROM counters WHERE name = ?1")?;
+    Ok(statement.query_row([name], |row| row.get::<_, i64>(0))? as u64)
+}
+
+/// Drops what is over the quota: oldest snapshots, then oldest events.
+pub fn make_room(connection: &Connection, quota: Quota) -> Result<()> {
+    let size = |images: i64| -> Result<(u64, u64)> {
+        let mut statement = connection.prepare_cached("SELECT n, bytes FROM sizes WHERE images = ?1")?;
+        let (n, bytes) = statement.query_row([images], |row| Ok((row.get::<_, i64>(0)?, row.get::<_, i64>(1)?)))?;
+        Ok((n as u64, bytes as u64))
+    };
+    let mut dropped = 0;
+    loop {
+        let ((images, image_bytes), (events, event_bytes)) = (size(1)?, size(0)?);
+        let crowded = images + events > quota.messages;
+        let which = if images > 0 && (image_bytes > quota.image_bytes || crowded) {
+            "kind = 2"
+        } else if events > 0 && (event_bytes > quota.event_bytes || crowded) {
+            "kind != 2"
+        } else {
+            break;
+        };
+        let sql = format!("DELETE FROM messages WHERE id = (SELECT min(id) FROM messages WHERE {which})");
+        dropped += connection.prepare_cached(&sql)?.execute([])? as u64;
+    }
+    if dropped > 0 {
+        count(connection, "dropped", dropped)?;
+    }
+    Ok(())
+}

@@ -1,0 +1,198 @@
+//! What the daemon says of itself: the gateway's and the cameras' states, and the results of frames.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use jiff::Timestamp;
+use serde::Serialize;
+use tokio::sync::mpsc;
+use tracing::error;
+
+use crate::config::{MqttConfig, ResultsMode};
+use crate::frame::Captured;
+use crate::frame::supervisor::{Phase, Status};
+use crate::mqtt::board::Board;
+use crate::mqtt::payload::{
+    AnomalyState, CameraPhase, CameraState, FrameResult, GatewayState, ModelRef, Outcome, OutboxState,
+};
+use crate::mqtt::session::Passing;
+use crate::mqtt::topics::Topics;
+use crate::outbox::Outbox;
+use crate::pipeline::{Lane, Pipeline};
+use crate::verdict::Verdict;
+
+/// How often states are looked at.
+pub const TICK: Duration = Duration::from_millis(250);
+/// How often figures are published when nothing else has changed.
+const FIGURES: Duration = Duration::from_secs(10);
+
+/// Publishes states: at once when something has changed, figures every ten seconds.
+pub struct Reporter {
+    topics: Topics,
+    model: ModelRef,
+    pipeline: Arc<Pipeline>,
+    outbox: Arc<Outbox>,
+    started: Instant,
+    last: Vec<Shown>,
+    gateway_due: Instant,
+}
+
+struct Shown {
+    at: Instant,
+    inspected: u64,
+    fps: f32,
+    phase: Option<(Phase, Option<String>, bool)>,
+}
+
+impl Reporter {
+    /// For these cameras.
+    #[must_use]
+    pub fn new(topics: Topics, model: ModelRef, pipeline: Arc<Pipeline>, outbox: Arc<Outbox>) -> Self {
+        let now = Instant::now();
+        let last = pipeline.lanes.iter().map(|_| Shown { at: now, inspected: 0, fps: 0.0, phase: None }).collect();
+        Self { topics, model, pipeline, outbox, started: now, last, gateway_due: now }
+    }
+
+    fn gateway(&self, online: bool, reason: Option<&str>) -> GatewayState {
+        let counts = self.outbox.counts().unwrap_or_else(|e| {
+            error!("the outbox's counters cannot be read: {e:#}");
+            crate::outbox::Counts::default()
+        });
+        GatewayState {
+            schema: "inspect.state/1".into(),
+            online,
+            reason: reason.map(str::to_owned),
+            agent: env!("CARGO_PKG_VERSION").into(),
+            uptime_s: self.started.elapsed().as_secs(),
+            bundle: self.model.clone(),
+            outbox: OutboxState {
+                appended: counts.appended,
+                delivered: counts.delivered,
+                dropped: counts.dropped,
+                dead: counts.dead,
+                queued: counts.queued,
+            },
+            cameras: self.pipeline.lanes.iter().map(|lane| lane.feed.name.to_string()).collect(),
+        }
+    }
+
+    /// The last will.
+    #[must_use]
+    pub fn will(&self) -> Vec<u8> {
+        json(&self.gateway(false, Some("connection lost")))
+    }
+
+    /// To be called every [`TICK`].
+    pub fn tick(&mut self, board: &Board) {
+        let now = Instant::now();
+        if now >= self.gateway_due {
+            board.set(&self.topics.state(), json(&self.gateway(true, None)));
+            self.gateway_due = now + FIGURES;
+        }
+        for (lane, shown) in self.pipeline.lanes.iter().zip(&mut self.last) {
+            let status = lane.feed.status();
+            let anomaly = lane.with_judge(|j| j.check().map_or(AnomalyState::Off, |c| c.standing().into()));
+            let phase = (status.phase, status.reason.clone(), matches!(anomaly, AnomalyState::Learning { .. }));
+            let span = now - shown.at;
+            if shown.phase.as_ref() == Some(&phase) && span < FIGURES {
+                continue;
+            }
+            let inspected = lane.counts().0;
+            if span > Duration::from_secs(2) || status.phase != Phase::Streaming {
+                shown.fps = (inspected - shown.inspected) as f32 / span.as_secs_f32().max(0.1);
+                (shown.at, shown.inspected) = (now, inspected);
+            }
+            shown.phase = Some(phase);
+            board.set(&self.topics.camera_state(&lane.feed.name), json(&camera(lane, status, shown.fps, anomaly)));
+        }
+    }
+
+    /// The state that stays on the broker after a stop.
+    pub fn stopped(&self, board: &Board) {
+        board.set(&self.topics.state(), json(&self.gateway(false, Some("stopped"))));
+    }
+}
+
+fn camera(lane: &Lane, status: Status, fps: f32, anomaly: AnomalyState) -> CameraState {
+    let (inspected, no_verdict) = lane.counts();
+    CameraState {
+        schema: "inspect.camera/1".into(),
+        camera: lane.feed.name.to_string(),
+        state: match status.phase {
+            Phase::Opening => CameraPhase::Opening,
+            Phase::Streaming => CameraPhase::Streaming,
+            Phase::Reconnecting => CameraPhase::Reconnecting,
+        },
+        reason: status.reason,
+        since: Timestamp::try_from(status.since).unwrap_or_default(),
+        fps: (fps * 10.0).round() / 10.0,
+        captured: lane.feed.slot.captured(),
+        inspected,
+        dropped: lane.feed.slot.dropped(),
+        no_verdict,
+        reopened: status.reopened,
+        anomaly,
+    }
+}
+
+/// Publishes inspected frames, as many as the configuration wants.
+pub struct Results {
+    mode: ResultsMode,
+    qos: u8,
+    topics: Topics,
+    sender: mpsc::Sender<Passing>,
+    sampled: HashMap<Arc<str>, Instant>,
+}
+
+impl Results {
+    /// As configured.
+    #[must_use]
+    pub fn new(config: &MqttConfig, topics: Topics, sender: mpsc::Sender<Passing>) -> Self {
+        Self { mode: config.results, qos: config.results_qos.get() as u8, topics, sender, sampled: HashMap::new() }
+    }
+
+    /// Sends a verdict's result if it is wanted. Never waits: with no room it is left out.
+    pub fn send(&mut self, camera: &Arc<str>, verdict: &Verdict) {
+        let wanted = match self.mode {
+            ResultsMode::Off => false,
+            ResultsMode::All => true,
+            ResultsMode::Defects => verdict.outcome() != Outcome::Good,
+            ResultsMode::Sampled => {
+                let due = self.sampled.get(camera).is_none_or(|at| at.elapsed() >= Duration::from_secs(1));
+                if due {
+                    self.sampled.insert(Arc::clone(camera), Instant::now());
+                }
+                due
+            }
+        };
+        if wanted {
+            let topic = self.topics.results(camera);
+            let _ = self.sender.try_send(Passing { topic, payload: json(&result(camera, verdict)), qos: self.qos });
+        }
+    }
+}
+
+fn result(camera: &str, verdict: &Verdict) -> FrameResult {
+    let (seq, at) = match &verdict.captured {
+        Captured::Frame(frame) => (frame.seq, frame.captured_at),
+        Captured::Unreadable { seq, captured_at, .. } => (*seq, *captured_at),
+    };
+    FrameResult {
+        schema: "inspect.result/1".into(),
+        camera: camera.to_owned(),
+        seq,
+        captured_at: Timestamp::try_from(at).unwrap_or_default(),
+        file: verdict.origin().map(ToString::to_string),
+        outcome: verdict.outcome(),
+        reason: verdict.no_verdict.clone(),
+        anomaly: verdict.anomaly,
+        findings: verdict.findings.clone(),
+        latency_ms: verdict.latency * 1000.0,
+    }
+}
+
+/// Our own types always become JSON; if one ever did not, an empty message is better than a dead daemon.
+fn json(value: &impl Serialize) -> Vec<u8> {
+    serde_json::to_vec(value).unwrap_or_default()
+}

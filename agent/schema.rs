@@ -1,0 +1,58 @@
+//! `inspectd schema`: JSON Schemas, generated from the types themselves.
+
+use anyhow::Result;
+use clap::ValueEnum;
+use schemars::{Schema, schema_for};
+
+use crate::config::Config;
+use crate::model::bundle::Manifest;
+use crate::mqtt::payload::{Alarm, AlarmEvent, CameraState, FrameResult, GatewayState};
+
+/// Arguments of `schema`.
+#[derive(clap::Args)]
+pub struct Args {
+    /// What to describe.
+    name: Name,
+}
+
+/// What has a schema.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub enum Name {
+    /// `…/events`
+    Event,
+    /// `…/alarms/{id}`
+    Alarm,
+    /// `…/state`
+    State,
+    /// `…/cameras/{camera}/state`
+    Camera,
+    /// `…/cameras/{camera}/results`
+    Result,
+    /// The configuration file.
+    Config,
+    /// bundle.json
+    Bundle,
+}
+
+/// The schema of a name.
+#[must_use]
+pub fn schema(name: Name) -> Schema {
+    match name {
+        Name::Event => schema_for!(AlarmEvent),
+        Name::Alarm => schema_for!(Alarm),
+        Name::State => schema_for!(GatewayState),
+        Name::Camera => schema_for!(CameraState),
+        Name::Result => schema_for!(FrameResult),
+        Name::Config => schema_for!(Config),
+        Name::Bundle => schema_for!(Manifest),
+    }
+}
+
+/// Prints it.
+///
+/// # Errors
+/// None that a user could cause.
+pub fn run(args: &Args) -> Result<()> {
+    println!("{}", serde_json::to_string_pretty(&schema(args.name))?);
+    Ok(())
+}

@@ -1,0 +1,59 @@
+//! From what the model and the anomaly check say to a verdict, and from verdicts to alarms.
+
+pub mod book;
+pub mod scorecard;
+pub mod snapshot;
+pub mod track;
+
+use std::sync::Arc;
+
+use crate::frame::{Captured, Frame};
+use crate::inspector::Times;
+use crate::mqtt::payload::{Finding, Outcome};
+
+/// The verdict on one picture.
+#[derive(Debug)]
+pub struct Verdict {
+    /// The picture, or what came in its place.
+    pub captured: Captured,
+    /// What was found; empty for a good one.
+    pub findings: Vec<Finding>,
+    /// Why there is none.
+    pub no_verdict: Option<String>,
+    /// The anomaly check's raw score.
+    pub anomaly: Option<f32>,
+    /// Seconds from capture.
+    pub latency: f32,
+    /// How long the parts of the inspection took.
+    pub times: Times,
+}
+
+impl Verdict {
+    /// Good, defective, or none.
+    #[must_use]
+    pub fn outcome(&self) -> Outcome {
+        match (&self.no_verdict, self.findings.is_empty()) {
+            (Some(_), _) => Outcome::NoVerdict,
+            (None, true) => Outcome::Good,
+            (None, false) => Outcome::Defective,
+        }
+    }
+
+    /// The picture, where there is one.
+    #[must_use]
+    pub fn frame(&self) -> Option<&Frame> {
+        match &self.captured {
+            Captured::Frame(frame) => Some(frame),
+            Captured::Unreadable { .. } => None,
+        }
+    }
+
+    /// The file's name, where there is one.
+    #[must_use]
+    pub fn origin(&self) -> Option<&Arc<str>> {
+        match &self.captured {
+            Captured::Frame(frame) => frame.image.origin.as_ref(),
+            Captured::Unreadable { origin, .. } => origin.as_ref(),
+        }
+    }
+}

@@ -1,0 +1,212 @@
+//! `inspectd watch`: alarms in a terminal, a line each, for ever.
+
+use std::collections::HashMap;
+use std::fmt::Write as _;
+use std::io::{IsTerminal, Write as _};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::{Context, Result, anyhow};
+use jiff::tz::TimeZone;
+
+use crate::backoff::Backoff;
+use crate::config::Severity;
+use crate::config::value::{BrokerUrl, Name};
+use crate::exit::{Exit, OrExit};
+use crate::mqtt::link::{Event, Link, LinkOptions};
+use crate::mqtt::payload::{AlarmEvent, GatewayState, Transition};
+
+/// Largest message that is read.
+const MAX_PACKET: usize = 16 << 20;
+/// File names of pictures that are remembered for the events that name them.
+const REMEMBERED: usize = 1000;
+
+/// Arguments of `watch`.
+#[derive(clap::Args)]
+pub struct Args {
+    /// Address of the broker: `mqtt://HOST:PORT`.
+    #[arg(long)]
+    broker: String,
+    /// Only this site.
+    #[arg(long)]
+    site: Option<String>,
+    /// One JSON event a line, for machines.
+    #[arg(long)]
+    json: bool,
+    /// Save the pictures of alarms in this folder.
+    #[arg(long, value_name = "DIR")]
+    images: Option<PathBuf>,
+    /// User name.
+    #[arg(long)]
+    user: Option<String>,
+    /// File with the password in its first line.
+    #[arg(long)]
+    password_file: Option<PathBuf>,
+}
+
+/// Watches until interrupted.
+///
+/// # Errors
+/// A wrong argument, or a folder that cannot be made. A broker that is away is waited for.
+pub fn run(args: &Args) -> Result<()> {
+    let url = BrokerUrl::new(&args.broker).map_err(|e| anyhow!("--broker {e}")).or_exit(Exit::Config)?;
+    let site = args.site.as_deref().map(Name::new).transpose().map_err(|e| anyhow!("--site {e}")).or_exit(Exit::Config)?;
+    if let Some(dir) = &args.images {
+        std::fs::create_dir_all(dir).with_context(|| format!("cannot make the folder {}", dir.display())).or_exit(Exit::CannotCreate)?;
+    }
+    let (host, port) = url.address();
+    let options = LinkOptions {
+        host,
+        port,
+        client_id: format!("inspectd-watch-{}", std::process::id()),
+        user: args.user.clone(),
+        password_file: args.password_file.clone(),
+        keep_alive: Duration::from_secs(15),
+        max_packet: MAX_PACKET,
+        will: None,
+    };
+    let printer = Printer {
+        json: args.json,
+        colour: std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none(),
+        images: args.images.clone(),
+        saved: HashMap::new(),
+    };
+    let tokio = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    tokio.block_on(async {
+        tokio::select! {
+            result = watch(&options, site.as_ref().map_or("+", Name::as_str), printer) => result,
+            _ = tokio::signal::ctrl_c() => Ok(()),
+        }
+    })
+}
+
+async fn watch(options: &LinkOptions, site: &str, mut printer: Printer) -> Result<()> {
+    let mut backoff = Backoff::default();
+    loop {
+        let reason = match Link::connect(options).await {
+            Ok(mut link) => {
+                backoff.reset();
+                let wanted = if printer.images.is_some() { &["state", "images/+", "events"][..] } else { &["state", "events"] };
+                for topic in wanted {
+                    link.subscribe(&format!("inspect/v1/{site}/+/{topic}")).map_err(|e| anyhow!(e))?;
+                }
+                eprintln!("watching {}:{}", options.host, options.port);
+                loop {
+                    match link.next().await {
+                        Event::Message { topic, payload, .. } => printer.message(&topic, &payload)?,
+                        Event::Lost(reason) => break reason,
+                        Event::Acknowledged(_) => {}
+                    }
+                }
+            }
+            Err(e) => e.to_string(),
+        };
+        let delay = backoff.next_delay();
+        eprintln!("{reason}; next attempt in {:.0} s", delay.as_secs_f64().max(1.0));
+        tokio::time::sleep(delay).await;
+    }
+}
+
+struct Printer {
+    json: bool,
+    colour: bool,
+    images: Option<PathBuf>,
+    saved: HashMap<String, PathBuf>,
+}
+
+impl Printer {
+    fn message(&mut self, topic: &str, payload: &[u8]) -> Result<()> {
+        let mut levels = topic.rsplit('/');
+        match (levels.next(), levels.next()) {
+            (Some("events"), _) => match serde_json::from_slice::<AlarmEvent>(payload) {
+                Ok(event) => self.event(&event, payload),
+                Err(e) => {
+                    eprintln!("{topic}: no alarm event: {e}");
+                    Ok(())
+                }
+            },
+            (Some(hash), Some("images")) => self.image(hash, payload),
+            (Some("state"), _) => {
+                if let Ok(state) = serde_json::from_slice::<GatewayState>(payload) {
+                    let word = if state.online { "online" } else { "offline" };
+                    let reason = state.reason.map(|r| format!(" ({})", plain(&r))).unwrap_or_default();
+                    eprintln!("{} is {word}{reason}", plain(topic.trim_start_matches("inspect/v1/").trim_end_matches("/state")));
+                }
+                Ok(())
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn event(&self, event: &AlarmEvent, payload: &[u8]) -> Result<()> {
+        let mut out = std::io::stdout().lock();
+        if self.json {
+            out.write_all(payload)?;
+            writeln!(out)?;
+        } else {
+            let picture = event.body.image.as_ref().and_then(|hash| self.saved.get(hash));
+            writeln!(out, "{}", line(event, self.colour, picture))?;
+        }
+        out.flush()?;
+        Ok(())
+    }
+
+    fn image(&mut self, hash: &str, payload: &[u8]) -> Result<()> {
+        let Some(dir) = &self.images else { return Ok(()) };
+        // The name comes from outside: only a hash may become a file, and only a JPEG is one.
+        let is_hash = hash.len() == 64 && hash.bytes().all(|b| b.is_ascii_hexdigit());
+        if !is_hash || !payload.starts_with(&[0xff, 0xd8, 0xff]) {
+            return Ok(());
+        }
+        let path = dir.join(format!("{}.jpg", &hash[..16]));
+        std::fs::write(&path, payload).with_context(|| format!("cannot write {}", path.display()))?;
+        if self.saved.len() >= REMEMBERED {
+            self.saved.clear();
+        }
+        self.saved.insert(hash.to_owned(), path);
+        Ok(())
+    }
+}
+
+/// What comes from outside must not steer the terminal.
+fn plain(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
+}
+
+fn line(event: &AlarmEvent, colour: bool, picture: Option<&PathBuf>) -> String {
+    let body = &event.body;
+    let word = match event.transition {
+        Transition::Raised => "RAISED",
+        Transition::Updated => "UPDATED",
+        Transition::Acknowledged => "ACKED",
+        Transition::Shelved => "SHELVED",
+        Transition::Cleared => "CLEARED",
+    };
+    let code = match (event.transition, body.severity) {
+        (Transition::Cleared, _) => "32",
+        (_, Severity::Critical) => "1;31",
+        (_, Severity::Major) => "31",
+        (_, Severity::Minor) => "33",
+        (_, Severity::Info) => "36",
+    };
+    let word = if colour { format!("\x1b[{code}m{word:<8}\x1b[0m") } else { format!("{word:<8}") };
+    let severity = format!("{:?}", body.severity).to_lowercase();
+    let time = event.at.to_zoned_datetime(TimeZone::system()).strftime("%F %T");
+    let [x0, y0, x1, y1] = body.bbox.map(f32::round);
+    let mut text = format!(
+        "{time}  {word}  {severity:<8}  {}/{}/{}  {}  {:.2}  at {x0},{y0} to {x1},{y1}  alarm {}",
+        plain(&event.site),
+        plain(&event.gateway),
+        plain(&body.camera),
+        plain(&body.class),
+        body.score,
+        &body.alarm.to_string()[24..]
+    );
+    if event.replayed {
+        text += "  (was queued)";
+    }
+    if let (Some(path), Transition::Raised | Transition::Updated) = (picture, event.transition) {
+        let _ = write!(text, "  {}", path.display());
+    }
+    text
+}
