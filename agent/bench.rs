@@ -4,7 +4,8 @@
 //! that becomes slower meanwhile is slower for both. `bare_fps` is ONE session that spreads each forward pass over all
 //! threads, as ONNX Runtime does by itself, and does nothing else; `bare_parallel_fps` is a session of one thread on
 //! each thread. `overhead` is the first against the pipeline: capture slot, resize, normalisation, forward pass,
-//! anomaly score, verdict, tracking, snapshot and durable outbox.
+//! anomaly score, verdict, tracking, snapshot and durable outbox. `peak_rss_mb` is the pipeline's, read when it is warm
+//! and before the bare sessions are made.
 
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -33,9 +34,9 @@ use crate::verdict::Verdict;
 use crate::verdict::book::{AlarmBook, Identity};
 
 /// Pictures kept in memory, so that decoding files is not part of the stopwatch.
-const PICTURES: usize = 48;
+const PICTURES: usize = 16;
 /// Bytes of them.
-const PICTURE_BYTES: usize = 96 << 20;
+const PICTURE_BYTES: usize = 32 << 20;
 /// A slice of time for each side.
 const SLICE: Duration = Duration::from_secs(1);
 
@@ -116,7 +117,7 @@ pub fn run(args: &Args) -> Result<()> {
     }
     let environment = runtime::load(None).or_exit(Exit::Unavailable)?;
     let pictures = pictures(args).or_exit(Exit::NoInput)?;
-    let report = measure(args, &bundle, &environment, &pictures)?;
+    let report = measure(args, &bundle, &environment, &Arc::new(pictures))?;
     if args.json {
         println!("{}", serde_json::to_string(&report)?);
     } else {
@@ -153,19 +154,20 @@ fn pictures(args: &Args) -> Result<Vec<Image>> {
     Ok(pictures)
 }
 
-fn measure(args: &Args, bundle: &Bundle, environment: &Environment, pictures: &[Image]) -> Result<Report> {
+fn measure(args: &Args, bundle: &Bundle, environment: &Environment, pictures: &Arc<Vec<Image>>) -> Result<Report> {
     let threads = args.threads as usize;
-    let mut probe = Inspector::new(runtime::Session::new(environment, bundle)?, bundle);
-    probe.look(&pictures[0], Region::default())?;
-    let mut whole = Bare::new(environment, bundle, threads)?;
-    let parallel: Vec<_> = (0..threads).map(|_| Bare::new(environment, bundle, 1)).collect::<Result<_>>()?;
-    let mut parallel: Vec<_> = parallel;
-    let input = probe.input();
-
     let running = Running::start(args, bundle, environment, pictures)?;
     // The banks fill and the sessions warm up before anything counts.
-    running.slice(Duration::from_millis(1500));
+    running.slice(Duration::from_secs(3));
     running.samples();
+    // The pipeline's memory alone, before the other side's sessions are made.
+    let peak_rss_mb = peak_rss_mb();
+
+    let mut probe = Inspector::new(runtime::Session::new(environment, bundle)?, bundle);
+    probe.look(&pictures[0], Region::default())?;
+    let input = probe.input();
+    let mut whole = Bare::new(environment, bundle, threads)?;
+    let mut parallel = (0..threads).map(|_| Bare::new(environment, bundle, 1)).collect::<Result<Vec<_>>>()?;
     let (mut ours, mut bare, mut bare_parallel) = (Vec::new(), Vec::new(), Vec::new());
     let mut samples = Samples::default();
     let rounds = (args.seconds / 3).max(1);
@@ -188,7 +190,7 @@ fn measure(args: &Args, bundle: &Bundle, environment: &Environment, pictures: &[
         bare_parallel_fps: median(&mut bare_parallel),
         overhead: bare_fps / fps.max(1e-9),
         stages: samples.stages(),
-        peak_rss_mb: peak_rss_mb(),
+        peak_rss_mb,
         threads: args.threads,
         cameras: args.cameras,
         input_px: bundle.manifest.input.size,
@@ -238,7 +240,7 @@ impl Drop for StateFolder {
 }
 
 impl Running {
-    fn start(args: &Args, bundle: &Bundle, environment: &Environment, pictures: &[Image]) -> Result<Self> {
+    fn start(args: &Args, bundle: &Bundle, environment: &Environment, pictures: &Arc<Vec<Image>>) -> Result<Self> {
         let bell = Arc::new(Bell::default());
         let lanes = (0..args.cameras).map(|n| {
             let bell = Arc::clone(&bell);
@@ -276,7 +278,7 @@ impl Running {
                 let _ = sample_sender.try_send(sample); // enough samples are enough
             }
         }));
-        let (feeding, gate, halt, pictures) = (Arc::clone(&pipeline), Arc::clone(&open), stop.clone(), pictures.to_vec());
+        let (feeding, gate, halt, pictures) = (Arc::clone(&pipeline), Arc::clone(&open), stop.clone(), Arc::clone(pictures));
         threads.push(thread::spawn(move || {
             let mut n = 0;
             while !halt.is_set() {

@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
-use inspectd::{bench, check, daemon, eval, exit, log, schema, watch};
+use inspectd::{bench, check, daemon, eval, exit, log, model, schema, watch};
 
 /// Edge inspection agent for industrial cameras: one model for all defects, alarms over MQTT.
 #[derive(Parser)]
@@ -50,6 +50,7 @@ fn main() -> ExitCode {
 
 fn dispatch(command: Command) -> Result<ExitCode> {
     log::init(matches!(command, Command::Run(_)));
+    model::preprocess::one_thread();
     match command {
         Command::Run(args) => daemon::run(&args.config).map(|()| ExitCode::SUCCESS),
         Command::Check(args) => check::run(&args.config),

@@ -1,1 +1,12 @@
+//! Tests that need processes: the real binary, real mosquitto, real ONNX Runtime, a real RTSP server.
+//!
+//! Real pictures are read from `INSPECTD_DATA` (default `../shared/data`); where that folder is missing, those tests say
+//! so and pass. Long forms run with `INSPECTD_SOAK=1` (`make soak`).
 
+mod alarms;
+mod cameras;
+mod cli;
+mod delivery;
+mod demo;
+mod evaluation;
+mod support;

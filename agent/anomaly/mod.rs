@@ -1,7 +1,7 @@
 //! The zero-shot check: finds what does not look like the rest, without a label and without hand-picked good frames.
 //!
 //! Guarantees: a score depends on its frame and earlier ones of the same camera only; memory is bounded
-//! ([`bank::FRAMES`] frames); before enough frames were seen it says that it is learning instead of alarming.
+//! ([`bank::FRAMES`] frames of [`bank::PATCHES`] patches); before enough frames were seen it says that it is learning instead of alarming.
 
 pub mod bank;
 pub mod calibrate;
@@ -72,16 +72,14 @@ impl Check {
         let map = self.bank.distances(&self.patch);
         let score = embed::top_mean(&map.data);
         let standing = self.calibration.standing();
-        let regions = match standing {
-            Standing::Calibrated { threshold } if score > threshold => {
-                region::find(&map, threshold, |s| self.calibration.probability(s))
-            }
-            _ => Vec::new(),
-        };
+        let over = standing.threshold().filter(|threshold| score > *threshold);
+        let regions = over.map_or_else(Vec::new, |threshold| {
+            region::find(&map, threshold, |s| self.calibration.probability(s))
+        });
         if !self.bank.is_empty() {
             self.calibration.add(score);
         }
-        self.bank.add(&self.patch);
+        self.bank.offer(&self.patch, over.is_some());
         Anomaly { score, map, standing, regions }
     }
 }

@@ -22,8 +22,8 @@ const GREY: i32 = 16;
 /// The surface is divided along its travel into cells of this many pixels; each holds a random number of defects.
 const CELL: i64 = 16;
 
-/// A defect of which less is inside the frame is not in the truth: nobody could name it.
-const LEAST_VISIBLE: f32 = 0.3;
+/// A defect of which less, in per cent of its box, is inside the frame is not in the truth: nobody could name it.
+const LEAST_VISIBLE: i64 = 30;
 
 /// Fractional bits of gains and of the position of the surface.
 const GAIN_BITS: u32 = 12;
@@ -171,14 +171,15 @@ impl Scene {
 
     fn truth(&self, defect: &Placed) -> Option<Truth> {
         let clipped = |start: i64, length: usize, limit: u32| {
-            let inside = |at: i64| at.clamp(0, i64::from(limit)) as f32;
+            let inside = |at: i64| at.clamp(0, i64::from(limit));
             (inside(start), inside(start + length as i64))
         };
-        let (x0, x1) = clipped(defect.x, defect.patch.width, self.config.width);
-        let (y0, y1) = clipped(defect.y, defect.patch.height, self.config.height);
-        let whole = (defect.patch.width * defect.patch.height) as f32;
-        let seen = (x1 - x0) * (y1 - y0) >= LEAST_VISIBLE * whole;
-        seen.then_some(Truth { class: defect.patch.class, bbox: [x0, y0, x1, y1], id: defect.id })
+        let Patch { class, width, height, .. } = defect.patch;
+        let (x0, x1) = clipped(defect.x, width, self.config.width);
+        let (y0, y1) = clipped(defect.y, height, self.config.height);
+        let (seen, whole) = ((x1 - x0) * (y1 - y0), (width * height) as i64);
+        let bbox = [x0, y0, x1, y1].map(|at| at as f32);
+        (seen > 0 && 100 * seen >= LEAST_VISIBLE * whole).then_some(Truth { class, bbox, id: defect.id })
     }
 
     /// Light and sensor: from the surface to bytes.
@@ -208,7 +209,7 @@ impl Scene {
 fn light(seed: u64, frame: u64) -> f32 {
     let drift = |period: u64, stream: u64| {
         let knot = |n: u64| Rng::new(seed ^ stream, Stream::Light, n).signed();
-        let (from, to) = (knot(frame / period), knot(frame / period + 1));
+        let (from, to) = (knot(frame / period), knot((frame / period).wrapping_add(1)));
         from + (to - from) * smooth((frame % period) as f32 / period as f32)
     };
     1.0 + 0.022 * drift(90, 1) + 0.012 * drift(13, 2) + 0.004 * drift(1, 3)

@@ -68,6 +68,13 @@ pub fn input_size(spec: &InputSpec, width: u32, height: u32) -> (u32, u32) {
     }
 }
 
+/// To be called once a process: frames run on threads of our own, and `OpenCV`'s would only be in their way.
+pub fn one_thread() {
+    if let Err(e) = opencv::core::set_num_threads(1) {
+        tracing::warn!("OpenCV keeps its own threads: {e}");
+    }
+}
+
 /// Brings a region of a frame into `input`, whose memory is used again.
 ///
 /// # Errors

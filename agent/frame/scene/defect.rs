@@ -275,7 +275,9 @@ fn crack(rng: &mut Rng, canvas: &Canvas) -> Patch {
     let dark = rng.range(60.0, 100.0);
     let lip = rng.range(0.0, 22.0);
     let cloud = Cloud::new(rng);
-    canvas.paint(CANVAS / 2.0, CANVAS / 2.0, |x, y| {
+    let farthest = |axis: usize| twigs.iter().map(|twig| (twig[axis] + twig[axis + 2]).abs()).fold(0.0, f32::max);
+    let (half_width, half_height) = (farthest(0).max(start[0].abs()) + 5.0, farthest(1).max(start[1].abs()) + 5.0);
+    canvas.paint(half_width, half_height, |x, y| {
         // The canvas ends here, and a line should fade out before it does.
         let inside = step(CANVAS / 2.0, CANVAS / 2.0 - 4.0, x.abs().max(y.abs()));
         let ragged = 0.5 * cloud.at(x / 2.5, y / 2.5);

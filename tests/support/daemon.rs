@@ -1,0 +1,87 @@
+//! The daemon as a child.
+
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::{Arc, Mutex};
+
+use super::{INSPECTD, bundle, eventually};
+
+pub struct Daemon {
+    child: Child,
+    log: Arc<Mutex<Vec<String>>>,
+}
+
+/// A configuration with the cameras given as TOML.
+pub fn config(dir: &Path, url: &str, cameras: &str) -> PathBuf {
+    config_with(dir, url, "", cameras)
+}
+
+/// The same with more tables.
+pub fn config_with(dir: &Path, url: &str, more: &str, cameras: &str) -> PathBuf {
+    let text = format!(
+        "[gateway]\nsite = \"test\"\nname = \"gw\"\nstate_dir = \"state\"\n[mqtt]\nurl = \"{url}\"\nresults = \"all\"\n\
+         [model]\nbundle = \"{}\"\nthreads = 2\n{more}\n{cameras}\n",
+        bundle().display()
+    );
+    let path = dir.join("inspectd.toml");
+    std::fs::write(&path, text).unwrap();
+    path
+}
+
+impl Daemon {
+    pub fn start(config: &Path) -> Self {
+        let mut child = Command::new(INSPECTD)
+            .args(["run", "--config"])
+            .arg(config)
+            .env_remove("JOURNAL_STREAM")
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let log = Arc::new(Mutex::new(Vec::new()));
+        let (sink, out) = (Arc::clone(&log), child.stderr.take().unwrap());
+        std::thread::spawn(move || {
+            for line in BufReader::new(out).lines().map_while(Result::ok) {
+                sink.lock().unwrap().push(line);
+            }
+        });
+        Self { child, log }
+    }
+
+    pub fn log(&self) -> String {
+        self.log.lock().unwrap().join("\n")
+    }
+
+    #[track_caller]
+    pub fn wait_for_log(&self, seconds: u64, text: &str) {
+        eventually(seconds, &format!("log line with {text:?} in:\n{}", self.log()), || self.log().contains(text).then_some(()));
+    }
+
+    /// kill -9.
+    pub fn kill(mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+
+    /// SIGTERM, and how it ended.
+    #[track_caller]
+    pub fn terminate(mut self, seconds: u64) -> ExitStatus {
+        let pid = self.child.id().to_string();
+        assert!(Command::new("kill").args(["-TERM", &pid]).status().unwrap().success());
+        eventually(seconds, "the daemon ends", || self.child.try_wait().unwrap())
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+}
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        if std::thread::panicking() {
+            eprintln!("--- the daemon's log\n{}", self.log());
+        }
+    }
+}
