@@ -178,7 +178,10 @@ fn measure(args: &Args, bundle: &Bundle, environment: &Environment, pictures: &A
         let rates = thread::scope(|scope| {
             let handles: Vec<_> =
                 parallel.iter_mut().map(|session| scope.spawn(|| rate(SLICE, || session.run(input)))).collect();
-            handles.into_iter().map(|h| h.join().unwrap_or_else(|_| anyhow::bail!("a thread panicked"))).sum::<Result<f64>>()
+            handles
+                .into_iter()
+                .map(|h| h.join().unwrap_or_else(|_| anyhow::bail!("a thread panicked")))
+                .sum::<Result<f64>>()
         });
         bare_parallel.push(rates?);
     }
@@ -278,7 +281,8 @@ impl Running {
                 let _ = sample_sender.try_send(sample); // enough samples are enough
             }
         }));
-        let (feeding, gate, halt, pictures) = (Arc::clone(&pipeline), Arc::clone(&open), stop.clone(), Arc::clone(pictures));
+        let (feeding, gate, halt, pictures) =
+            (Arc::clone(&pipeline), Arc::clone(&open), stop.clone(), Arc::clone(pictures));
         threads.push(thread::spawn(move || {
             let mut n = 0;
             while !halt.is_set() {
@@ -339,7 +343,8 @@ impl Samples {
     fn stages(mut self) -> Stages {
         let quantiles = |values: &mut Vec<f32>| {
             values.sort_by(f32::total_cmp);
-            let at = |q: f64| values.get((values.len().saturating_sub(1) as f64 * q) as usize).copied().unwrap_or_default();
+            let at =
+                |q: f64| values.get((values.len().saturating_sub(1) as f64 * q) as usize).copied().unwrap_or_default();
             let ms = |q| (f64::from(at(q)) * 1e6).round() / 1e3;
             Quantiles { p50_ms: ms(0.5), p99_ms: ms(0.99) }
         };
@@ -362,7 +367,10 @@ fn peak_rss_mb() -> f64 {
 }
 
 fn print(report: &Report) {
-    println!("pipeline      {:7.1} frames/s ({} thread(s), {} camera(s), {} px)", report.fps, report.threads, report.cameras, report.input_px);
+    println!(
+        "pipeline      {:7.1} frames/s ({} thread(s), {} camera(s), {} px)",
+        report.fps, report.threads, report.cameras, report.input_px
+    );
     println!("bare session  {:7.1} frames/s, overhead {:.2}", report.bare_fps, report.overhead);
     println!("bare, a session a thread {:7.1} frames/s", report.bare_parallel_fps);
     for (name, q) in [

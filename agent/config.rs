@@ -314,7 +314,8 @@ impl Config {
 /// The file cannot be read; the secret is never part of the message.
 pub fn secret(path: &Path) -> anyhow::Result<String> {
     use anyhow::Context as _;
-    let text = std::fs::read_to_string(path).with_context(|| format!("cannot read the secret in {}", path.display()))?;
+    let text =
+        std::fs::read_to_string(path).with_context(|| format!("cannot read the secret in {}", path.display()))?;
     Ok(text.lines().next().unwrap_or_default().to_owned())
 }
 

@@ -3,6 +3,7 @@
 //! Order of the end (SIGTERM or SIGINT): cameras stop, workers finish the frame at hand, the alarm thread records what
 //! was decided, the session sends what it still can and publishes the offline state. The whole takes under 5 s.
 
+use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{self, Receiver};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -133,7 +134,8 @@ async fn live(
     let (sender, verdicts) = mpsc::sync_channel(VERDICTS);
     let mut threads = Vec::new();
     for (camera, lane) in config.cameras.iter().zip(&pipeline.lanes) {
-        let (camera, limits, feed, stop) = (camera.clone(), config.limits.clone(), Arc::clone(&lane.feed), stop.clone());
+        let (camera, limits, feed, stop) =
+            (camera.clone(), config.limits.clone(), Arc::clone(&lane.feed), stop.clone());
         let name = format!("camera-{}", camera.name());
         spawn(&mut threads, name, move || supervisor::supervise(&camera, &limits, &feed, &stop))?;
     }
@@ -186,7 +188,7 @@ fn summary(lane: &Lane, card: &Scorecard) -> String {
         slot.dropped()
     );
     if card.figures().1 > 0 {
-        text += &format!("; ground truth: {card}");
+        let _ = write!(text, "; ground truth: {card}");
     }
     text
 }

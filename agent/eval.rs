@@ -100,12 +100,15 @@ pub fn run(args: &Args) -> Result<()> {
     let mut inspector = Inspector::new(session, &bundle);
     let mut judge = Judge::new(&AnomalyConfig::default(), 1.0, &bundle);
     if let Some(dir) = &args.maps {
-        std::fs::create_dir_all(dir).with_context(|| format!("cannot make {}", dir.display())).or_exit(Exit::CannotCreate)?;
+        std::fs::create_dir_all(dir)
+            .with_context(|| format!("cannot make {}", dir.display()))
+            .or_exit(Exit::CannotCreate)?;
     }
     let out = File::create(&args.out).with_context(|| format!("cannot write {}", args.out.display()));
     let mut out = BufWriter::new(out.or_exit(Exit::CannotCreate)?);
     let bar = ProgressBar::new(files.len() as u64).with_style(
-        ProgressStyle::with_template("{bar:30} {pos}/{len}  {per_sec}  {eta} left").unwrap_or(ProgressStyle::default_bar()),
+        ProgressStyle::with_template("{bar:30} {pos}/{len}  {per_sec}  {eta} left")
+            .unwrap_or(ProgressStyle::default_bar()),
     );
     let (mut latencies, mut unreadable) = (Vec::with_capacity(files.len()), 0);
     for file in &files {

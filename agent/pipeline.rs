@@ -163,13 +163,11 @@ impl Pipeline {
 fn inspect(lane: &Lane, inspector: &mut Inspector, captured: Captured, ticket: &Ticket) -> Verdict {
     let looked = match &captured {
         Captured::Unreadable { reason, .. } => Err(reason.clone()),
-        Captured::Frame(frame) => {
-            match catch_unwind(AssertUnwindSafe(|| inspector.look(&frame.image, lane.roi))) {
-                Ok(Ok(placement)) => Ok(placement),
-                Ok(Err(e)) => Err(format!("{e:#}")),
-                Err(_) => Err("the inspection of this frame panicked".to_owned()),
-            }
-        }
+        Captured::Frame(frame) => match catch_unwind(AssertUnwindSafe(|| inspector.look(&frame.image, lane.roi))) {
+            Ok(Ok(placement)) => Ok(placement),
+            Ok(Err(e)) => Err(format!("{e:#}")),
+            Err(_) => Err("the inspection of this frame panicked".to_owned()),
+        },
     };
     let mut times = inspector.times;
     let mut turn = ticket.wait();

@@ -14,7 +14,7 @@ use crate::frame::Captured;
 use crate::frame::supervisor::{Phase, Status};
 use crate::mqtt::board::Board;
 use crate::mqtt::payload::{
-    AnomalyState, CameraPhase, CameraState, FrameResult, GatewayState, ModelRef, Outcome, OutboxState,
+    AnomalyState, CameraPhase, CameraState, FrameResult, GatewayState, ModelRef, OutboxState, Outcome,
 };
 use crate::mqtt::session::Passing;
 use crate::mqtt::topics::Topics;

@@ -50,9 +50,12 @@ pub struct Args {
 /// A wrong argument, or a folder that cannot be made. A broker that is away is waited for.
 pub fn run(args: &Args) -> Result<()> {
     let url = BrokerUrl::new(&args.broker).map_err(|e| anyhow!("--broker {e}")).or_exit(Exit::Config)?;
-    let site = args.site.as_deref().map(Name::new).transpose().map_err(|e| anyhow!("--site {e}")).or_exit(Exit::Config)?;
+    let site =
+        args.site.as_deref().map(Name::new).transpose().map_err(|e| anyhow!("--site {e}")).or_exit(Exit::Config)?;
     if let Some(dir) = &args.images {
-        std::fs::create_dir_all(dir).with_context(|| format!("cannot make the folder {}", dir.display())).or_exit(Exit::CannotCreate)?;
+        std::fs::create_dir_all(dir)
+            .with_context(|| format!("cannot make the folder {}", dir.display()))
+            .or_exit(Exit::CannotCreate)?;
     }
     let (host, port) = url.address();
     let options = LinkOptions {
@@ -86,7 +89,8 @@ async fn watch(options: &LinkOptions, site: &str, mut printer: Printer) -> Resul
         let reason = match Link::connect(options).await {
             Ok(mut link) => {
                 backoff.reset();
-                let wanted = if printer.images.is_some() { &["state", "images/+", "events"][..] } else { &["state", "events"] };
+                let wanted =
+                    if printer.images.is_some() { &["state", "images/+", "events"][..] } else { &["state", "events"] };
                 for topic in wanted {
                     link.subscribe(&format!("inspect/v1/{site}/+/{topic}")).map_err(|e| anyhow!(e))?;
                 }
@@ -130,7 +134,10 @@ impl Printer {
                 if let Ok(state) = serde_json::from_slice::<GatewayState>(payload) {
                     let word = if state.online { "online" } else { "offline" };
                     let reason = state.reason.map(|r| format!(" ({})", plain(&r))).unwrap_or_default();
-                    eprintln!("{} is {word}{reason}", plain(topic.trim_start_matches("inspect/v1/").trim_end_matches("/state")));
+                    eprintln!(
+                        "{} is {word}{reason}",
+                        plain(topic.trim_start_matches("inspect/v1/").trim_end_matches("/state"))
+                    );
                 }
                 Ok(())
             }

@@ -128,7 +128,9 @@ fn a_cleared_alarm_leaves_no_retained_message() {
     });
     let bbox: Vec<f64> = raised["box"].as_array().unwrap().iter().map(|v| v.as_f64().unwrap()).collect();
     assert!(bbox[0] < 200.0 && bbox[2] > 200.0 && bbox[1] < 100.0 && bbox[3] > 100.0, "{bbox:?} holds the blot");
-    eventually(20, "cleared", || events.json().into_iter().find(|e| e["transition"] == "cleared" && e["alarm"] == raised["alarm"]));
+    eventually(20, "cleared", || {
+        events.json().into_iter().find(|e| e["transition"] == "cleared" && e["alarm"] == raised["alarm"])
+    });
     let topic = format!("inspect/v1/test/gw/alarms/{}", raised["alarm"].as_str().unwrap());
     eventually(5, "no retained alarm", || broker.retained(&topic).is_none().then_some(()));
 }

@@ -3,6 +3,9 @@
 //! Real pictures are read from `INSPECTD_DATA` (default `../shared/data`); where that folder is missing, those tests say
 //! so and pass. Long forms run with `INSPECTD_SOAK=1` (`make soak`).
 
+// A test that cannot go on says why by panicking.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
 mod alarms;
 mod cameras;
 mod cli;

@@ -15,9 +15,9 @@ use std::collections::VecDeque;
 
 use ndarray::linalg::general_mat_mul;
 use ndarray::{ArrayView2, ArrayViewMut2, s};
+use rand::SeedableRng;
 use rand::rngs::StdRng;
 use rand::seq::index;
-use rand::SeedableRng;
 
 use super::HeatMap;
 use super::embed::Embedding;
@@ -172,7 +172,8 @@ mod tests {
     use super::*;
 
     fn frame(values: [f32; 2]) -> Embedding {
-        let mut frame = Embedding { width: 10, height: 10, stride: 16, dim: 2, ..Embedding::default() };
+        let mut frame = Embedding::default();
+        (frame.width, frame.height, frame.stride, frame.dim) = (10, 10, 16, 2);
         frame.data = values.repeat(100);
         frame
     }
@@ -198,7 +199,11 @@ mod tests {
         (0..100).for_each(|_| bank.offer(&frame([1.0, 0.0]), false));
         let odd = frame([0.0, 1.0]);
         for _ in 0..24 {
-            assert!(bank.distances(&odd).data.iter().all(|d| *d > 0.6));
+            assert!(bank.distances(&odd).data.iter().all(|d| *d > 0.7), "over the threshold, it is not learned");
+            bank.offer(&odd, true);
+        }
+        for _ in 0..24 {
+            assert!(bank.distances(&odd).data.iter().all(|d| *d > 0.25), "under it, slowly");
             bank.offer(&odd, false);
         }
     }

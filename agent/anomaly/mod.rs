@@ -73,9 +73,8 @@ impl Check {
         let score = embed::top_mean(&map.data);
         let standing = self.calibration.standing();
         let over = standing.threshold().filter(|threshold| score > *threshold);
-        let regions = over.map_or_else(Vec::new, |threshold| {
-            region::find(&map, threshold, |s| self.calibration.probability(s))
-        });
+        let regions =
+            over.map_or_else(Vec::new, |threshold| region::find(&map, threshold, |s| self.calibration.probability(s)));
         if !self.bank.is_empty() {
             self.calibration.add(score);
         }

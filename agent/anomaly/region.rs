@@ -4,9 +4,6 @@ use super::HeatMap;
 
 /// Boxes a frame.
 const MAX_REGIONS: usize = 8;
-/// A region goes on as far as cells have this share of the threshold.
-const SPREAD: f32 = 0.75;
-
 /// An anomalous region.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Region {
@@ -16,44 +13,50 @@ pub struct Region {
     pub score: f32,
 }
 
-/// Connected regions (8 neighbours) of cells over `SPREAD * threshold` that hold a cell over `threshold`, strongest
-/// first. When smoothing left no single cell over the threshold, the strongest cell's region stands for the frame.
+/// Regions whose strongest cell is over `threshold`, strongest first. Each reaches, over its 8-connected cells, down to
+/// half its height above the map's median (its full width at half maximum), so that a strong region does not draw in
+/// its whole surroundings. When no single cell is over the threshold, the strongest cell's region stands for the frame.
 pub fn find(map: &HeatMap, threshold: f32, probability: impl Fn(f32) -> f32) -> Vec<Region> {
-    let strongest = map.data.iter().copied().fold(0.0, f32::max);
-    let peak = threshold.min(strongest);
-    let low = peak * SPREAD;
+    let mut order: Vec<usize> = (0..map.data.len()).collect();
+    order.sort_by(|&a, &b| map.data[b].total_cmp(&map.data[a]));
+    let Some(&strongest) = order.first() else { return Vec::new() };
+    let median = map.data[order[order.len() / 2]];
+    let least = threshold.min(map.data[strongest]);
     let mut seen = vec![false; map.data.len()];
-    let mut found: Vec<(f32, [usize; 4])> = Vec::new();
-    let mut stack = Vec::new();
-    for start in 0..map.data.len() {
-        if seen[start] || map.data[start] < low {
-            continue;
+    let mut found = Vec::new();
+    for start in order {
+        let peak = map.data[start];
+        if peak < least || found.len() == MAX_REGIONS {
+            break;
         }
-        let (mut top, mut bounds) = (0.0_f32, [usize::MAX, usize::MAX, 0, 0]);
-        seen[start] = true;
-        stack.push(start);
-        while let Some(cell) = stack.pop() {
-            let (x, y) = (cell % map.width, cell / map.width);
-            top = top.max(map.data[cell]);
-            bounds = [bounds[0].min(x), bounds[1].min(y), bounds[2].max(x + 1), bounds[3].max(y + 1)];
-            for ny in y.saturating_sub(1)..(y + 2).min(map.height) {
-                for nx in x.saturating_sub(1)..(x + 2).min(map.width) {
-                    let next = ny * map.width + nx;
-                    if !seen[next] && map.data[next] >= low {
-                        seen[next] = true;
-                        stack.push(next);
-                    }
+        if !seen[start] {
+            let bounds = grow(map, start, median + (peak - median) / 2.0, &mut seen);
+            let bbox = bounds.map(|n| (n * map.stride) as f32);
+            found.push(Region { bbox, score: probability(peak) });
+        }
+    }
+    found
+}
+
+/// Cells around `start` of at least `low` that are joined to it: their bounds, marked in `seen`.
+fn grow(map: &HeatMap, start: usize, low: f32, seen: &mut [bool]) -> [usize; 4] {
+    let mut bounds = [usize::MAX, usize::MAX, 0, 0];
+    let mut stack = vec![start];
+    seen[start] = true;
+    while let Some(cell) = stack.pop() {
+        let (x, y) = (cell % map.width, cell / map.width);
+        bounds = [bounds[0].min(x), bounds[1].min(y), bounds[2].max(x + 1), bounds[3].max(y + 1)];
+        for ny in y.saturating_sub(1)..(y + 2).min(map.height) {
+            for nx in x.saturating_sub(1)..(x + 2).min(map.width) {
+                let next = ny * map.width + nx;
+                if !seen[next] && map.data[next] >= low {
+                    seen[next] = true;
+                    stack.push(next);
                 }
             }
         }
-        if top >= peak {
-            found.push((top, bounds));
-        }
     }
-    found.sort_by(|a, b| b.0.total_cmp(&a.0));
-    found.truncate(MAX_REGIONS);
-    let pixels = |n: usize| (n * map.stride) as f32;
-    found.into_iter().map(|(top, b)| Region { bbox: b.map(pixels), score: probability(top) }).collect()
+    bounds
 }
 
 #[cfg(test)]
@@ -73,10 +76,13 @@ mod tests {
             &[0.6, 0.0, 0.0, 0.0, 0.0],
         ]);
         let regions = find(&map, 0.8, |s| s / 2.0);
-        assert_eq!(regions, [
-            Region { bbox: [32.0, 16.0, 40.0, 24.0], score: 0.6 },
-            Region { bbox: [8.0, 0.0, 24.0, 16.0], score: 0.45 },
-        ]);
+        assert_eq!(
+            regions,
+            [
+                Region { bbox: [32.0, 16.0, 40.0, 24.0], score: 0.6 },
+                Region { bbox: [8.0, 0.0, 24.0, 16.0], score: 0.45 },
+            ]
+        );
     }
 
     #[test]

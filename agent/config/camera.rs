@@ -1,5 +1,6 @@
 //! `[[cameras]]`: what each kind of source needs.
 
+use std::fmt::Write as _;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -95,9 +96,7 @@ impl SourceConfig {
     #[must_use]
     pub fn own_timeout(&self) -> Duration {
         match self {
-            Self::Rtsp(rtsp) => {
-                Duration::from_secs_f64(rtsp.open_timeout_s.get().max(rtsp.read_timeout_s.get()))
-            }
+            Self::Rtsp(rtsp) => Duration::from_secs_f64(rtsp.open_timeout_s.get().max(rtsp.read_timeout_s.get())),
             _ => Duration::ZERO,
         }
     }
@@ -218,7 +217,7 @@ impl RtspSource {
                 if b.is_ascii_alphanumeric() || b"-._~".contains(&b) {
                     out.push(char::from(b));
                 } else {
-                    out.push_str(&format!("%{b:02X}"));
+                    let _ = write!(out, "%{b:02X}");
                 }
                 out
             })

@@ -50,8 +50,18 @@ fn collect(schema: &serde_json::Value, keys: &mut Vec<String>) {
 #[test]
 fn a_mistake_is_named_with_file_line_key_and_what_is_right() {
     for (from, to, place, message) in [
-        ("name = \"a\"", "name = \"a\"\nfsp = 3", "f.toml:12:1: cameras[0].fsp", "unknown field `fsp`, expected one of"),
-        ("name = \"a\"", "name = \"a\"\nfps = -3.0", "f.toml:12:7: cameras[0].fps", "-3 is out of range: 0.001 to 1000"),
+        (
+            "name = \"a\"",
+            "name = \"a\"\nfsp = 3",
+            "f.toml:12:1: cameras[0].fsp",
+            "unknown field `fsp`, expected one of",
+        ),
+        (
+            "name = \"a\"",
+            "name = \"a\"\nfps = -3.0",
+            "f.toml:12:7: cameras[0].fps",
+            "-3 is out of range: 0.001 to 1000",
+        ),
         ("name = \"a\"", "name = \"a/b\"", "f.toml:11:8: cameras[0].name", "letters, digits"),
         ("mqtt://localhost", "localhost", "f.toml:7:7: mqtt.url", "write mqtt://HOST[:PORT]"),
         ("mqtt://localhost", "mqtt://u:p@localhost", "f.toml:7:7: mqtt.url", "`password_file`"),

@@ -12,7 +12,7 @@ use crate::frame::Region;
 macro_rules! ranged {
     ($(#[$doc:meta])* $name:ident, $number:ty, $low:literal, $high:literal, $unit:literal) => {
         $(#[$doc])*
-        #[derive(Debug, Clone, Copy, PartialEq, PartialOrd)]
+        #[derive(Debug, Clone, Copy, Default, PartialEq, PartialOrd)]
         pub struct $name($number);
 
         impl $name {
@@ -82,12 +82,6 @@ ranged!(/// Defects a frame.
     Density, f64, 0.0, 10.0, "defects a frame");
 ranged!(/// Sides of a generated picture.
     Side, u32, 64, 8192, "px");
-
-impl Default for QosLevel {
-    fn default() -> Self {
-        Self(0)
-    }
-}
 
 macro_rules! text {
     ($(#[$doc:meta])* $name:ident, $pattern:literal, $check:expr, $right:literal) => {

@@ -58,7 +58,8 @@ impl Folder {
 
     fn files(&self) -> Result<Vec<PathBuf>> {
         if let Some(list) = &self.list {
-            let text = std::fs::read_to_string(list).with_context(|| format!("cannot read the list {}", list.display()))?;
+            let text =
+                std::fs::read_to_string(list).with_context(|| format!("cannot read the list {}", list.display()))?;
             return Ok(text.lines().map(str::trim).filter(|l| !l.is_empty()).map(|l| self.root.join(l)).collect());
         }
         let mut files = Vec::new();

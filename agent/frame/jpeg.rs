@@ -12,7 +12,8 @@ use super::{Image, PixelFormat};
 pub fn encode(image: &Image, quality: u8) -> Result<Vec<u8>> {
     let mut out = Vec::with_capacity(image.pixels.len() / 8);
     let mut encoder = Encoder::new(&mut out, quality.clamp(1, 100));
-    encoder.set_sampling_factor(SamplingFactor::F_2_2);
+    // This encoder halves colour by leaving samples out, which would eat thin coloured lines.
+    encoder.set_sampling_factor(SamplingFactor::F_1_1);
     let color = match image.format {
         PixelFormat::Mono8 => ColorType::Luma,
         PixelFormat::Rgb8 => ColorType::Rgb,

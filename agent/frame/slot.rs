@@ -82,7 +82,7 @@ mod tests {
             std::thread::spawn(move || (0..20_000_u64).for_each(|n| slot.put(n)))
         };
         let (mut taken, mut last) = (0, None);
-        while !(writer.is_finished() && !slot.is_full()) {
+        while !writer.is_finished() || slot.is_full() {
             if let Some(n) = slot.take() {
                 assert!(last < Some(n), "an older item after a newer one");
                 last = Some(n);

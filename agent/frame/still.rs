@@ -93,8 +93,7 @@ fn jpeg(bytes: &[u8], max_pixels: u64) -> Result<Image, StillError> {
         .jpeg_set_out_colorspace(ColorSpace::RGB);
     let mut decoder = JpegDecoder::new_with_options(ZCursor::new(bytes), options);
     decoder.decode_headers().map_err(damaged)?;
-    let (width, height) =
-        decoder.dimensions().ok_or_else(|| StillError::Damaged("it has no frame header".into()))?;
+    let (width, height) = decoder.dimensions().ok_or_else(|| StillError::Damaged("it has no frame header".into()))?;
     check_size(width as u64, height as u64, max_pixels)?;
     let grey = decoder.input_colorspace() == Some(ColorSpace::Luma);
     if grey {

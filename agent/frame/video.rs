@@ -9,9 +9,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use opencv::core::{Mat, MatTraitConst, MatTraitConstManual, Vector};
-use opencv::videoio::{
-    self, VideoCapture, VideoCaptureTrait, VideoCaptureTraitConst, VideoWriter,
-};
+use opencv::videoio::{self, VideoCapture, VideoCaptureTrait, VideoCaptureTraitConst, VideoWriter};
 
 use super::source::{FrameSource, Next};
 use super::{Image, PixelFormat};

@@ -172,11 +172,16 @@ impl Bundle {
             let bytes = read_limited(&dir.join(safe(name)?), MAX_FILE)?;
             ensure!(bytes.len() as u64 == spec.bytes, "{name} has {} bytes, not {}", bytes.len(), spec.bytes);
             let hash = hex::encode(Sha256::digest(&bytes));
-            ensure!(hash == spec.sha256.to_lowercase(), "{name} was changed: its sha256 is {hash}, not {}", spec.sha256);
+            ensure!(
+                hash == spec.sha256.to_lowercase(),
+                "{name} was changed: its sha256 is {hash}, not {}",
+                spec.sha256
+            );
             files.insert(name.clone(), bytes);
         }
         let model = files.remove(&manifest.model).context("the model's file is not listed under files")?;
-        let found = structure::vet(&model, &Limits::default()).with_context(|| format!("{} is refused", manifest.model))?;
+        let found =
+            structure::vet(&model, &Limits::default()).with_context(|| format!("{} is refused", manifest.model))?;
         for output in &manifest.outputs {
             ensure!(found.outputs.contains(&output.name), "the network has no output called {}", output.name);
         }
@@ -221,11 +226,19 @@ impl Manifest {
         ensure!(is_version, "version {:?} is not of the form 1.2.3", self.version);
         for output in &self.outputs {
             let (name, channels) = (&output.name, output.channels as usize);
-            ensure!(output.stride.is_power_of_two() && output.stride <= 128, "output {name}: odd stride {}", output.stride);
+            ensure!(
+                output.stride.is_power_of_two() && output.stride <= 128,
+                "output {name}: odd stride {}",
+                output.stride
+            );
             match output.kind {
                 OutputKind::Features => ensure!((1..=4096).contains(&channels), "output {name}: {channels} channels"),
                 OutputKind::Scores => {
-                    ensure!(channels == self.classes.len(), "output {name}: {channels} channels for {} classes", self.classes.len());
+                    ensure!(
+                        channels == self.classes.len(),
+                        "output {name}: {channels} channels for {} classes",
+                        self.classes.len()
+                    );
                 }
                 OutputKind::Distances => ensure!(channels == 4, "output {name}: {channels} channels, not 4"),
             }
@@ -278,7 +291,8 @@ pub(crate) mod tests {
     fn copy() -> tempfile::TempDir {
         let dir = tempfile::tempdir().unwrap();
         std::fs::create_dir(dir.path().join("golden")).unwrap();
-        let manifest: Manifest = serde_json::from_slice(&std::fs::read(shipped().join("bundle.json")).unwrap()).unwrap();
+        let manifest: Manifest =
+            serde_json::from_slice(&std::fs::read(shipped().join("bundle.json")).unwrap()).unwrap();
         for name in manifest.files.keys().map(String::as_str).chain(["bundle.json"]) {
             std::fs::copy(shipped().join(name), dir.path().join(name)).unwrap();
         }

@@ -45,7 +45,8 @@ impl Head {
                 let (x, y) = (centre(cell % scores.width), centre(cell / scores.width));
                 let [left, top, right, bottom] = [0, 1, 2, 3].map(|k| distances.data[k * plane + cell] * stride);
                 let cut = |value: f32, most: usize| value.clamp(0.0, most as f32);
-                let bbox = [cut(x - left, size.0), cut(y - top, size.1), cut(x + right, size.0), cut(y + bottom, size.1)];
+                let bbox =
+                    [cut(x - left, size.0), cut(y - top, size.1), cut(x + right, size.0), cut(y + bottom, size.1)];
                 if bbox[2] > bbox[0] && bbox[3] > bbox[1] {
                     detections.push(Detection { class, score: score.clamp(0.0, 1.0), bbox });
                 }

@@ -89,11 +89,24 @@ pub fn prepare(image: &Image, roi: Region, spec: &InputSpec, input: &mut Input) 
     } else {
         Mat::new_rows_cols_with_bytes::<Vec3b>(rows, columns, &image.pixels)?
     };
+    // Whole-number shrinking first: it is many times as fast as shrinking by 2.2 at once, and leaves little to do. What
+    // does not divide, at most k - 1 px at the right and lower edge, is left out and stands so in the placement.
+    let k = (w / width).min(h / height).max(1);
+    let (w, h) = (w - w % k, h - h % k);
     let part = whole.roi(Rect::new(x as i32, y as i32, w as i32, h as i32))?;
-    let mut small = Mat::default();
+    let (mut binned, mut small) = (Mat::default(), Mat::default());
+    if k > 1 {
+        let size = Size::new((w / k) as i32, (h / k) as i32);
+        imgproc::resize(&part, &mut binned, size, 0.0, 0.0, imgproc::INTER_AREA)?;
+    }
     // Averaging when shrinking keeps fine texture from turning into moiré.
     let method = if width <= w && height <= h { imgproc::INTER_AREA } else { imgproc::INTER_LINEAR };
-    imgproc::resize(&part, &mut small, Size::new(width as i32, height as i32), 0.0, 0.0, method)?;
+    let size = Size::new(width as i32, height as i32);
+    if k > 1 {
+        imgproc::resize(&binned, &mut small, size, 0.0, 0.0, method)?;
+    } else {
+        imgproc::resize(&part, &mut small, size, 0.0, 0.0, method)?;
+    }
     let plane = (width * height) as usize;
     input.width = width as usize;
     input.height = height as usize;
@@ -178,8 +191,10 @@ mod tests {
             let all = place.to_frame([0.0, 0.0, input.width as f32, input.height as f32]);
             let (x, y, w, h) = region.pixels(width, height);
             let expected = [x as f32, y as f32, (x + w) as f32, (y + h) as f32];
+            // What does not divide by the whole-number shrink may be missing at the right and lower edge.
+            let spare = 1.0 + (w / input.width as u32).min(h / input.height as u32) as f32;
             for (got, wanted) in all.iter().zip(expected) {
-                prop_assert!((got - wanted).abs() < 0.01, "{all:?} {expected:?}");
+                prop_assert!((got - wanted).abs() < spare, "{all:?} {expected:?}");
             }
             let inner = [10.0, 12.0, 20.0, 28.0];
             let back = place.to_input(place.to_frame(inner));

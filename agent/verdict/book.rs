@@ -17,9 +17,7 @@ use super::track::{Change, Tracker};
 use super::{Verdict, snapshot};
 use crate::config::AlarmConfig;
 use crate::frame::{Frame, Image};
-use crate::mqtt::payload::{
-    Alarm, AlarmBody, AlarmEvent, AlarmState, Finding, FrameRef, ModelRef, Transition,
-};
+use crate::mqtt::payload::{Alarm, AlarmBody, AlarmEvent, AlarmState, Finding, FrameRef, ModelRef, Transition};
 use crate::mqtt::topics::Topics;
 use crate::outbox::{Kind, Message, Outbox};
 
@@ -175,7 +173,12 @@ impl AlarmBook {
                     replayed: false,
                 };
                 let payload = serde_json::to_vec(&event).context("an event cannot be written as JSON")?;
-                transaction.push(&Message { kind: Kind::Event, topic: self.topics.events(), payload, retain: false })?;
+                transaction.push(&Message {
+                    kind: Kind::Event,
+                    topic: self.topics.events(),
+                    payload,
+                    retain: false,
+                })?;
                 let key = alarm.body.alarm.to_string();
                 let payload = if *transition == Transition::Cleared {
                     transaction.forget_alarm(&key)?;

@@ -16,7 +16,7 @@ const ANOMALY: [u8; 3] = [255, 190, 0];
 /// Sides over 65,535 px.
 pub fn render(image: &Image, findings: &[Finding], max_bytes: usize) -> Result<Vec<u8>> {
     let mut picture = to_rgb(image);
-    let thickness = (image.width.max(image.height) / 320).max(1) as i64;
+    let thickness = i64::from(image.width.max(image.height) / 320).max(1);
     for finding in findings {
         let colour = if finding.kind == AlarmKind::Anomaly { ANOMALY } else { DEFECT };
         let [x0, y0, x1, y1] = finding.bbox.map(|v| v.round() as i64);

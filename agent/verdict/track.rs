@@ -208,7 +208,12 @@ mod tests {
 
     fn count(changes: &[Change]) -> [usize; 3] {
         [0, 1, 2].map(|k| {
-            changes.iter().filter(|c| matches!((k, c), (0, Change::Raised(..)) | (1, Change::Updated(..)) | (2, Change::Cleared(..)))).count()
+            changes
+                .iter()
+                .filter(|c| {
+                    matches!((k, c), (0, Change::Raised(..)) | (1, Change::Updated(..)) | (2, Change::Cleared(..)))
+                })
+                .count()
         })
     }
 
@@ -242,7 +247,13 @@ mod tests {
         let mut tracker = tracker(2, 3, 2);
         assert_eq!(tracker.step(&[finding(0.0, 0.0, 0.9)], FRAME), []);
         assert_eq!(count(&[tracker.step(&[], FRAME), tracker.step(&[], FRAME)].concat()), [0, 0, 0]);
-        assert_eq!(count(&[tracker.step(&[finding(0.0, 0.0, 0.9)], FRAME), tracker.step(&[finding(1.0, 0.0, 0.9)], FRAME)].concat()), [1, 0, 0]);
+        assert_eq!(
+            count(
+                &[tracker.step(&[finding(0.0, 0.0, 0.9)], FRAME), tracker.step(&[finding(1.0, 0.0, 0.9)], FRAME)]
+                    .concat()
+            ),
+            [1, 0, 0]
+        );
     }
 
     #[test]

@@ -32,7 +32,8 @@ impl Broker {
         config += "\nuser root\n";
         let path = self.dir.path().join("mosquitto.conf");
         std::fs::write(&path, config).unwrap();
-        let program = ["/usr/sbin/mosquitto", "/usr/local/sbin/mosquitto"].iter().map(PathBuf::from).find(|p| p.exists());
+        let program =
+            ["/usr/sbin/mosquitto", "/usr/local/sbin/mosquitto"].iter().map(PathBuf::from).find(|p| p.exists());
         let program = program.unwrap_or_else(|| "mosquitto".into());
         let child = Command::new(program).arg("-c").arg(&path).stderr(Stdio::null()).spawn();
         self.child = Some(child.expect("mosquitto is installed by `make test`"));

@@ -54,7 +54,9 @@ impl Daemon {
 
     #[track_caller]
     pub fn wait_for_log(&self, seconds: u64, text: &str) {
-        eventually(seconds, &format!("log line with {text:?} in:\n{}", self.log()), || self.log().contains(text).then_some(()));
+        eventually(seconds, &format!("log line with {text:?} in:\n{}", self.log()), || {
+            self.log().contains(text).then_some(())
+        });
     }
 
     /// kill -9.

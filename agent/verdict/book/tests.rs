@@ -52,7 +52,10 @@ fn step(book: &mut AlarmBook, outbox: &Outbox, seq: u64, findings: &[[f32; 4]]) 
 
 fn events(outbox: &Outbox) -> Vec<AlarmEvent> {
     let queued = outbox.peek(0, 100).unwrap().into_iter();
-    queued.filter(|q| q.message.kind == Kind::Event).map(|q| serde_json::from_slice(&q.message.payload).unwrap()).collect()
+    queued
+        .filter(|q| q.message.kind == Kind::Event)
+        .map(|q| serde_json::from_slice(&q.message.payload).unwrap())
+        .collect()
 }
 
 #[test]
@@ -73,10 +76,10 @@ fn an_alarm_is_snapshot_then_event_then_state_and_clears_its_retained_message() 
     let last = outbox.peek(0, 10).unwrap().pop().unwrap().message;
     assert!(last.payload.is_empty() && last.retain && last.topic == queued[2].message.topic);
     let events = events(&outbox);
-    assert_eq!(events.iter().map(|e| (e.seq, e.transition)).collect::<Vec<_>>(), [
-        (1, Transition::Raised),
-        (2, Transition::Cleared)
-    ]);
+    assert_eq!(
+        events.iter().map(|e| (e.seq, e.transition)).collect::<Vec<_>>(),
+        [(1, Transition::Raised), (2, Transition::Cleared)]
+    );
     assert_eq!(events[1].body.state, AlarmState::ReturnedToNormalUnacknowledged);
     assert_eq!(book.active(), 0);
 }

@@ -1,0 +1,164 @@
+//! Cameras that fail, each in its own way, and the one beside them that must not notice.
+
+use std::io::Write;
+use std::net::TcpListener;
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use serde_json::Value;
+
+use crate::support::broker::Broker;
+use crate::support::daemon::{Daemon, config};
+use crate::support::{eventually, free_port, picture, root};
+
+const STEADY: &str = "[[cameras]]\nname = \"steady\"\nsource.synthetic = { rate = 10.0, width = 320, height = 240 }\n";
+
+fn state(broker: &Broker, camera: &str) -> Option<Value> {
+    broker.retained(&format!("inspect/v1/test/gw/cameras/{camera}/state"))
+}
+
+/// Debian's own Python, which has the GStreamer bindings.
+fn gst(args: &[&str]) -> Child {
+    Command::new("/usr/bin/python3")
+        .arg(root().join("tests/support/gst.py"))
+        .args(args)
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("python3 with GStreamer is installed by `make test`")
+}
+
+struct Rtsp(Child);
+
+impl Rtsp {
+    fn serve(port: u16) -> Self {
+        let child = gst(&["rtsp", &port.to_string()]);
+        eventually(10, "the RTSP server listens", || std::net::TcpStream::connect(("127.0.0.1", port)).ok());
+        Self(child)
+    }
+}
+
+impl Drop for Rtsp {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+#[test]
+fn every_fault_is_reported_and_the_other_camera_goes_on() {
+    let (broker, dir) = (Broker::start(), tempfile::tempdir().unwrap());
+    // An RTSP server that takes the connection and never answers.
+    let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+    let silent_port = silent.local_addr().unwrap().port();
+    let bad = dir.path().join("bad");
+    std::fs::create_dir_all(dir.path().join("empty")).unwrap();
+    std::fs::create_dir(&bad).unwrap();
+    picture(&bad.join("0-good.jpg"), 1, false);
+    let whole = std::fs::read(bad.join("0-good.jpg")).unwrap();
+    std::fs::write(bad.join("1-cut.jpg"), &whole[..whole.len() / 2]).unwrap();
+    let mut huge = std::fs::File::create(bad.join("2-huge.jpg")).unwrap();
+    huge.write_all(&[0xff, 0xd8, 0xff, 0xc0, 0, 11, 8, 0xff, 0xff, 0xff, 0xff, 1, 1, 0x11, 0]).unwrap();
+    huge.write_all(&[0xff, 0xda, 0, 8, 1, 1, 0, 0, 63, 0, 0xff, 0xd9]).unwrap();
+    std::fs::write(bad.join("3-text.png"), "this is no picture").unwrap();
+
+    let alone = Daemon::start(&config(dir.path(), &broker.url(), STEADY));
+    let fps = |broker: &Broker| state(broker, "steady").and_then(|s| s["fps"].as_f64()).filter(|fps| *fps > 5.0);
+    let before = eventually(30, "the steady camera's rate", || fps(&broker));
+    drop(alone);
+
+    let cameras = format!(
+        "{STEADY}\n\
+         [[cameras]]\nname = \"missing\"\nsource.v4l2 = {{ device = \"/dev/video99\" }}\n\
+         [[cameras]]\nname = \"silent\"\nsource.rtsp = {{ url = \"rtsp://127.0.0.1:{silent_port}/x\", open_timeout_s = 2.0 }}\n\
+         [[cameras]]\nname = \"empty\"\nsource.folder = {{ path = \"empty\" }}\n\
+         [[cameras]]\nname = \"bad\"\nsource.folder = {{ path = \"bad\", rate = 5.0 }}\n"
+    );
+    let results = broker.subscribe("inspect/v1/test/gw/cameras/bad/results");
+    let daemon = Daemon::start(&config(dir.path(), &broker.url(), &cameras));
+    for (camera, words) in
+        [("missing", "/dev/video99 is missing"), ("silent", "gave no stream"), ("empty", "holds no picture")]
+    {
+        let found = eventually(30, camera, || state(&broker, camera).filter(|s| s["state"] == "reconnecting"));
+        assert!(found["reason"].as_str().unwrap().contains(words), "{found}");
+        println!("{camera}: {}", found["reason"]);
+        daemon.wait_for_log(5, words);
+    }
+    let verdicts = eventually(30, "four results", || Some(results.json()).filter(|r| r.len() >= 4));
+    let of = |file: &str| verdicts.iter().find(|v| v["file"] == file).unwrap_or_else(|| panic!("no result for {file}"));
+    assert_eq!(of("0-good.jpg")["outcome"], "good");
+    for (file, words) in [("1-cut.jpg", "cut off"), ("2-huge.jpg", "over the limit"), ("3-text.png", "is no JPEG")] {
+        let result = of(file);
+        assert_eq!(result["outcome"], "no_verdict", "{result}");
+        assert!(result["reason"].as_str().unwrap().contains(words), "{result}");
+        println!("{file}: {}", result["reason"]);
+    }
+    let counted = eventually(20, "the counter", || state(&broker, "bad").filter(|s| s["no_verdict"] == 3));
+    assert_eq!(counted["inspected"], 1);
+    let after = eventually(30, "the steady camera's rate", || fps(&broker));
+    println!("steady camera: {before} fps alone, {after} fps beside four faults");
+    assert!((after - before).abs() <= 1.0, "{before} then {after}");
+    assert!(daemon.terminate(5).success());
+}
+
+#[test]
+fn an_rtsp_camera_comes_back_by_itself() {
+    let (broker, dir, port) = (Broker::start(), tempfile::tempdir().unwrap(), free_port());
+    let camera = format!(
+        "{STEADY}[[cameras]]\nname = \"net\"\nsource.rtsp = {{ url = \"rtsp://127.0.0.1:{port}/test\", open_timeout_s = 3.0, read_timeout_s = 2.0 }}\n"
+    );
+    let server = Rtsp::serve(port);
+    let daemon = Daemon::start(&config(dir.path(), &broker.url(), &camera));
+    let is = |word: &'static str| move |s: &Value| s["state"] == word;
+    eventually(30, "streaming", || {
+        state(&broker, "net").filter(is("streaming")).filter(|s| s["inspected"].as_u64() > Some(5))
+    });
+    drop(server);
+    eventually(30, "reconnecting", || state(&broker, "net").filter(is("reconnecting")));
+    let _server = Rtsp::serve(port);
+    let back = eventually(60, "streaming again", || state(&broker, "net").filter(is("streaming")));
+    assert!(back["reopened"].as_u64().unwrap() >= 1, "{back}");
+    assert_eq!(state(&broker, "steady").unwrap()["state"], "streaming");
+    drop(daemon);
+}
+
+#[test]
+fn a_video_file_is_inspected_and_begins_again() {
+    let (broker, dir) = (Broker::start(), tempfile::tempdir().unwrap());
+    let file = dir.path().join("film.avi");
+    assert!(gst(&["video", &file.to_string_lossy()]).wait().unwrap().success());
+    let camera = "[[cameras]]\nname = \"film\"\nsource.video = { path = \"film.avi\", loop = true }\n";
+    let results = broker.subscribe("inspect/v1/test/gw/cameras/film/results");
+    let daemon = Daemon::start(&config(dir.path(), &broker.url(), camera));
+    // 60 frames in the file; more have to come.
+    eventually(40, "the second round", || (results.json().len() > 70).then_some(()));
+    assert!(daemon.terminate(5).success());
+}
+
+#[test]
+fn rate_limit_and_exact_accounting() {
+    let (broker, dir) = (Broker::start(), tempfile::tempdir().unwrap());
+    let cameras = "[[cameras]]\nname = \"fast\"\nsource.synthetic = { rate = 1000.0 }\n\
+        [[cameras]]\nname = \"slow\"\nfps = 4.0\nsource.synthetic = { rate = 50.0 }\n";
+    let daemon = Daemon::start(&config(dir.path(), &broker.url(), cameras));
+    let rate = eventually(40, "the slow camera's rate", || {
+        state(&broker, "slow").and_then(|s| s["fps"].as_f64()).filter(|f| *f > 1.0)
+    });
+    assert!((3.0..=4.6).contains(&rate), "{rate} fps beside a camera that takes all it can get");
+    std::thread::sleep(Duration::from_secs(1));
+    let pid = daemon.pid().to_string();
+    assert!(Command::new("kill").args(["-TERM", &pid]).status().unwrap().success());
+    let numbers: Vec<u64> = eventually(6, "the summary", || {
+        let log = daemon.log();
+        let line = log.lines().find(|l| l.contains("pictures:") && l.contains("camera=fast"))?;
+        let tail = line.split("INFO").nth(1)?.split(';').next()?;
+        Some(tail.split_whitespace().filter_map(|w| w.parse().ok()).collect())
+    });
+    let &[captured, inspected, no_verdict, dropped] = numbers.as_slice() else { panic!("{numbers:?}") };
+    println!(
+        "captured {captured} = inspected {inspected} + without verdict {no_verdict} + dropped {dropped} (+ at most 1 waiting)"
+    );
+    assert!(dropped > 0);
+    let waiting = captured - inspected - no_verdict - dropped;
+    assert!(waiting <= 1, "{waiting}");
+}

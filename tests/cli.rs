@@ -1,0 +1,154 @@
+//! The command line: exit codes, messages, help.
+
+use std::process::{Command, Output};
+
+use crate::support::broker::Broker;
+use crate::support::daemon::config;
+use crate::support::{INSPECTD, bundle, free_port, root};
+
+fn inspectd(args: &[&str]) -> Output {
+    Command::new(INSPECTD).args(args).output().unwrap()
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+const CAMERA: &str = "[[cameras]]\nname = \"strip\"\nsource.synthetic = {}\n";
+
+#[test]
+fn check_says_a_line_for_each_part() {
+    let (broker, dir) = (Broker::start(), tempfile::tempdir().unwrap());
+    let path = config(dir.path(), &broker.url(), CAMERA);
+    let out = inspectd(&["check", "--config", &path.to_string_lossy()]);
+    let lines = text(&out.stdout);
+    assert_eq!(out.status.code(), Some(0), "{lines}");
+    for part in ["configuration", "state folder", "runtime", "model bundle", "camera strip", "broker"] {
+        assert!(lines.contains(&format!("ok    {part}: ")), "{lines}");
+    }
+}
+
+#[test]
+fn check_tells_wrong_from_unreachable() {
+    let dir = tempfile::tempdir().unwrap();
+    let camera = "[[cameras]]\nname = \"usb\"\nsource.v4l2 = { device = \"/dev/video99\" }\n";
+    let path = config(dir.path(), &format!("mqtt://127.0.0.1:{}", free_port()), camera);
+    let out = inspectd(&["check", "--config", &path.to_string_lossy()]);
+    let lines = text(&out.stdout);
+    assert_eq!(out.status.code(), Some(69), "{lines}");
+    assert!(lines.contains("WRONG camera usb: the device /dev/video99 is missing"), "{lines}");
+    assert!(lines.contains("WRONG broker: no broker at 127.0.0.1:"), "{lines}");
+
+    let path = config(dir.path(), "mqtt://localhost", "[[cameras]]\nname = \"a\"\nfsp = 1\nsource.synthetic = {}\n");
+    for command in ["check", "run"] {
+        let out = inspectd(&[command, "--config", &path.to_string_lossy()]);
+        let lines = text(&out.stdout) + &text(&out.stderr);
+        assert_eq!(out.status.code(), Some(78), "{lines}");
+        assert!(lines.contains("inspectd.toml:14:1: cameras[0].fsp: unknown field `fsp`"), "{lines}");
+    }
+}
+
+#[test]
+fn what_is_missing_is_named_without_a_panic() {
+    let dir = tempfile::tempdir().unwrap();
+    let at = |name: &str| dir.path().join(name).to_string_lossy().into_owned();
+    let shipped = bundle().to_string_lossy().into_owned();
+    for (args, code, words) in [
+        (vec!["run", "--config", "/nowhere.toml"], 78, "cannot read the configuration /nowhere.toml"),
+        (vec!["eval", "--bundle", &shipped, "--data", "/nowhere", "--out", &at("o")], 66, "annotations.json"),
+        (vec!["eval", "--bundle", "/nowhere", "--data", "/nowhere", "--out", &at("o")], 66, "/nowhere"),
+        (vec!["bench", "--bundle", "/nowhere"], 65, "bundle.json is missing"),
+        (vec!["bench", "--bundle", &shipped, "--source", "/nowhere"], 66, "cannot read the folder /nowhere"),
+        (vec!["watch", "--broker", "localhost"], 78, "write mqtt://HOST[:PORT]"),
+        (vec!["schema", "nothing"], 2, "possible values"),
+    ] {
+        let out = inspectd(&args);
+        let err = text(&out.stderr);
+        assert_eq!(out.status.code(), Some(code), "{args:?}: {err}");
+        assert!(err.contains(words), "{args:?}: {err}");
+        assert!(!err.contains("panicked"), "{err}");
+    }
+}
+
+#[test]
+fn every_command_shows_an_example() {
+    for command in ["run", "check", "eval", "bench", "watch", "schema"] {
+        let out = inspectd(&[command, "--help"]);
+        assert!(text(&out.stdout).contains("Example:\n  inspectd "), "{command}");
+    }
+    for name in ["event", "alarm", "state", "camera", "result", "config", "bundle"] {
+        let schema: serde_json::Value = serde_json::from_slice(&inspectd(&["schema", name]).stdout).unwrap();
+        assert!(schema["properties"].is_object(), "{name}");
+    }
+}
+
+#[test]
+fn the_shipped_bundle_is_what_its_schema_says() {
+    let schema = serde_json::from_slice(&inspectd(&["schema", "bundle"]).stdout).unwrap();
+    let bundle = serde_json::from_slice(&std::fs::read(bundle().join("bundle.json")).unwrap()).unwrap();
+    assert!(jsonschema::validator_for(&schema).unwrap().is_valid(&bundle));
+}
+
+#[test]
+fn a_wrong_password_is_said_in_words() {
+    let dir = tempfile::tempdir().unwrap();
+    let port = free_port();
+    let conf = dir.path().join("m.conf");
+    std::fs::write(&conf, format!("listener {port} 127.0.0.1\nallow_anonymous false\nuser root\n")).unwrap();
+    let mut broker = Command::new("/usr/sbin/mosquitto").arg("-c").arg(&conf).spawn().unwrap();
+    crate::support::eventually(10, "mosquitto", || std::net::TcpStream::connect(("127.0.0.1", port)).ok());
+    let path = config(dir.path(), &format!("mqtt://127.0.0.1:{port}"), CAMERA);
+    let out = inspectd(&["check", "--config", &path.to_string_lossy()]);
+    let _ = broker.kill();
+    let _ = broker.wait();
+    assert!(text(&out.stdout).contains("refuses: not authorised"), "{}", text(&out.stdout));
+}
+
+#[test]
+fn bench_gives_every_figure() {
+    let bundle = bundle().to_string_lossy().into_owned();
+    let out = inspectd(&["bench", "--bundle", &bundle, "--seconds", "3", "--threads", "2", "--json"]);
+    let report: serde_json::Value = serde_json::from_slice(&out.stdout).unwrap();
+    println!("{report}");
+    for name in ["fps", "bare_fps", "overhead", "peak_rss_mb"] {
+        assert!(report[name].as_f64().is_some_and(|v| v > 0.0), "{name}: {report}");
+    }
+    for stage in ["prepare", "forward", "judge", "record", "capture_to_verdict"] {
+        let (p50, p99) = (&report["stages"][stage]["p50_ms"], &report["stages"][stage]["p99_ms"]);
+        assert!(p50.as_f64().unwrap() <= p99.as_f64().unwrap(), "{report}");
+    }
+    assert!(report["peak_rss_mb"].as_f64().unwrap() < 300.0, "{report}");
+}
+
+#[test]
+fn only_the_rooms_of_the_architecture_know_the_libraries() {
+    let mut sources = Vec::new();
+    collect(&root().join("agent"), &mut sources);
+    for path in sources {
+        let (text, name) = (
+            std::fs::read_to_string(&path).unwrap(),
+            path.strip_prefix(root()).unwrap().to_string_lossy().into_owned(),
+        );
+        for (library, rooms) in [
+            ("rumqttc::", &["agent/mqtt/link.rs"][..]),
+            ("ort::", &["agent/model/runtime.rs"]),
+            ("opencv::", &["agent/frame/video.rs", "agent/model/preprocess.rs"]),
+            ("rusqlite::", &["agent/outbox/"]),
+        ] {
+            let named =
+                text.lines().any(|l| l.trim_start().starts_with("use ") && l.contains(&format!("use {library}")));
+            assert!(!named || rooms.iter().any(|room| name.starts_with(room)), "{name} names {library}");
+        }
+    }
+}
+
+fn collect(dir: &std::path::Path, files: &mut Vec<std::path::PathBuf>) {
+    for entry in std::fs::read_dir(dir).unwrap().flatten() {
+        let path = entry.path();
+        if path.is_dir() {
+            collect(&path, files);
+        } else if path.extension().is_some_and(|e| e == "rs") {
+            files.push(path);
+        }
+    }
+}
