@@ -11,7 +11,7 @@ use crate::support::daemon::{Daemon, config};
 use crate::support::{eventually, picture};
 
 const SYNTHETIC: &str = "[[cameras]]\nname = \"strip\"\n\
-    source.synthetic = { seed = 7, rate = 40.0, speed = 24.0, defects_per_frame = 0.06 }\n";
+    source.synthetic = { seed = 7, rate = 40.0, speed = 48.0, defects_per_frame = 0.015 }\n";
 
 fn validator(name: &str) -> jsonschema::Validator {
     let out = std::process::Command::new(crate::support::INSPECTD).args(["schema", name]).output().unwrap();

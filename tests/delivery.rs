@@ -10,9 +10,9 @@ use crate::support::broker::{Broker, Subscriber};
 use crate::support::daemon::{Daemon, config};
 use crate::support::{eventually, soak};
 
-/// Defects all the time, so that alarms arise all the time.
+/// Defects often, so that alarms arise often.
 const BUSY: &str = "[[cameras]]\nname = \"strip\"\n\
-    source.synthetic = { seed = 3, rate = 40.0, speed = 40.0, defects_per_frame = 0.2 }\n";
+    source.synthetic = { seed = 3, rate = 60.0, speed = 64.0, defects_per_frame = 0.03 }\n";
 
 fn appended(dir: &Path) -> u64 {
     let outbox = rusqlite::Connection::open(dir.join("state/outbox.sqlite")).unwrap();

@@ -47,7 +47,8 @@ fn a_generated_set_is_scored_causally_and_a_broken_picture_has_no_score() {
     for n in 0..16 {
         let name = format!("{n}.jpg");
         picture(&dir.path().join(&name), n, n == 9 || n == 12);
-        list += &format!("{name}\n");
+        list.push_str(&name);
+        list.push('\n');
     }
     std::fs::write(dir.path().join("broken.jpg"), [0xff, 0xd8, 0xff, 0xe0, 1, 2, 3]).unwrap();
     std::fs::write(path("all.txt"), format!("{list}broken.jpg\n")).unwrap();

@@ -62,17 +62,17 @@ impl Default for Bank {
 }
 
 impl Bank {
-    /// Whether nothing was seen yet.
+    /// Frames remembered now.
     #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.counts.is_empty()
+    pub fn frames(&self) -> usize {
+        self.counts.len()
     }
 
-    /// Strangeness of each patch, 0 to about 1, averaged over 3x3; all zero while nothing was seen.
+    /// Strangeness of each patch, 0 to about 1, slightly blurred; all zero while nothing was seen.
     pub fn distances(&mut self, frame: &Embedding) -> HeatMap {
         let patches = frame.patches();
         let mut data = vec![0.0; patches];
-        if frame.dim == self.dim && !self.is_empty() {
+        if frame.dim == self.dim && self.frames() > 0 {
             self.multiply(frame);
             let total = self.rows.len() / self.dim;
             let agreeing = ((self.counts.len() as f32 * AGREEING).ceil() as usize).max(1);
@@ -148,20 +148,22 @@ fn largest(values: &[f32]) -> f32 {
     lanes.iter().chain(rest).fold(-1.0, |best, v| if *v > best { *v } else { best })
 }
 
-/// Mean over 3x3 cells, fewer at the edge.
+/// A light binomial blur (1 2 1), which repeats the edge, so that a place at the edge weighs no more than one inside.
 fn smooth(map: &HeatMap) -> HeatMap {
     let (width, height) = (map.width, map.height);
-    let mut data = Vec::with_capacity(map.data.len());
-    for y in 0..height {
-        for x in 0..width {
-            let (mut sum, mut n) = (0.0, 0.0);
-            for ny in y.saturating_sub(1)..(y + 2).min(height) {
-                for nx in x.saturating_sub(1)..(x + 2).min(width) {
-                    sum += map.data[ny * width + nx];
-                    n += 1.0;
-                }
-            }
-            data.push(sum / n);
+    let blur = |a: f32, b: f32, c: f32| 0.25 * a + 0.5 * b + 0.25 * c;
+    let mut rows = map.data.clone();
+    for (out, row) in rows.chunks_exact_mut(width).zip(map.data.chunks_exact(width)) {
+        for (x, value) in out.iter_mut().enumerate() {
+            *value = blur(row[x.saturating_sub(1)], row[x], row[(x + 1).min(width - 1)]);
+        }
+    }
+    let mut data = rows.clone();
+    for (y, out) in data.chunks_exact_mut(width).enumerate() {
+        let row = |y: usize| &rows[y * width..][..width];
+        let (above, below) = (row(y.saturating_sub(1)), row((y + 1).min(height - 1)));
+        for (x, value) in out.iter_mut().enumerate() {
+            *value = blur(above[x], row(y)[x], below[x]);
         }
     }
     HeatMap { width, height, stride: map.stride, data }

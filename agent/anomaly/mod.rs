@@ -16,6 +16,9 @@ pub use region::Region;
 
 use crate::model::FeatureMap;
 
+/// Frames in the bank from which on scores are comparable.
+const SETTLED: usize = 4;
+
 /// How far each patch is from what was seen before.
 #[derive(Debug, Clone, Default)]
 pub struct HeatMap {
@@ -63,7 +66,12 @@ impl Check {
     /// Whether it alarms yet.
     #[must_use]
     pub fn standing(&self) -> Standing {
-        self.calibration.standing()
+        match self.calibration.standing() {
+            Standing::Learning { missing } => {
+                Standing::Learning { missing: missing + SETTLED.saturating_sub(self.bank.frames()) }
+            }
+            calibrated @ Standing::Calibrated { .. } => calibrated,
+        }
     }
 
     /// Scores the next frame of the stream, then learns from it.
@@ -71,11 +79,12 @@ impl Check {
         self.patch.embed(features);
         let map = self.bank.distances(&self.patch);
         let score = embed::top_mean(&map.data);
-        let standing = self.calibration.standing();
+        let standing = self.standing();
         let over = standing.threshold().filter(|threshold| score > *threshold);
         let regions =
             over.map_or_else(Vec::new, |threshold| region::find(&map, threshold, |s| self.calibration.probability(s)));
-        if !self.bank.is_empty() {
+        // With fewer frames to compare with, everything looks stranger than it will later.
+        if self.bank.frames() >= SETTLED {
             self.calibration.add(score);
         }
         self.bank.offer(&self.patch, over.is_some());

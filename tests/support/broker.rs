@@ -74,10 +74,12 @@ impl Drop for Broker {
     }
 }
 
+type Messages = Vec<(String, Vec<u8>)>;
+
 /// `mosquitto_sub` as a child: topics and payloads in the order in which they came.
 pub struct Subscriber {
     child: Child,
-    lines: Arc<Mutex<Vec<(String, Vec<u8>)>>>,
+    lines: Arc<Mutex<Messages>>,
 }
 
 impl Subscriber {
@@ -103,7 +105,7 @@ impl Subscriber {
         Self { child, lines }
     }
 
-    pub fn messages(&self) -> Vec<(String, Vec<u8>)> {
+    pub fn messages(&self) -> Messages {
         self.lines.lock().unwrap().clone()
     }
 
