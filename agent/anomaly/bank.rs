@@ -14,7 +14,7 @@
 use std::collections::VecDeque;
 
 use ndarray::linalg::general_mat_mul;
-use ndarray::{ArrayView2, ArrayViewMut2, s};
+use ndarray::{ArrayView2, ArrayViewMut2};
 use rand::SeedableRng;
 use rand::rngs::StdRng;
 use rand::seq::index;
@@ -32,6 +32,14 @@ const EVERY: u64 = 8;
 const AGREEING: f32 = 0.3;
 /// Frames over which a majority of strange ones is a change of product.
 const RECENT: usize = 64;
+
+/// In a camera's first frames, how a patch fits into its own frame counts as well (texture self-similarity, Aota et al.,
+/// WACV 2023): its weight after `n` frames is `EARLY / (EARLY + n)`, and nothing from [`EARLY_END`] on.
+const EARLY: f32 = 4.0;
+/// See [`EARLY`].
+const EARLY_END: u64 = 36;
+/// Neighbours up to this many cells away share pixels with a patch and do not count.
+const NEIGHBOURS: usize = 2;
 
 /// The memory of one camera.
 #[derive(Debug)]
@@ -68,42 +76,62 @@ impl Bank {
         self.counts.len()
     }
 
-    /// Strangeness of each patch, 0 to about 1, slightly blurred; all zero while nothing was seen.
+    /// Strangeness of each patch, 0 to about 1, slightly blurred.
     pub fn distances(&mut self, frame: &Embedding) -> HeatMap {
         let patches = frame.patches();
-        let mut data = vec![0.0; patches];
+        let mut data = Vec::with_capacity(patches);
         if frame.dim == self.dim && self.frames() > 0 {
-            self.multiply(frame);
+            multiply(&frame.data, &self.rows, self.dim, &mut self.products);
             let total = self.rows.len() / self.dim;
             let agreeing = ((self.counts.len() as f32 * AGREEING).ceil() as usize).max(1);
             let mut distances = Vec::with_capacity(self.counts.len());
-            for (value, products) in data.iter_mut().zip(self.products.chunks_exact(total)) {
+            for (patch, products) in self.products.chunks_exact(total).enumerate() {
                 distances.clear();
                 let mut rest = products;
                 for &count in &self.counts {
                     let (of_frame, later) = rest.split_at(count);
                     rest = later;
-                    let similarity = largest(of_frame);
-                    // Between vectors of length one the distance is the root of 2 - 2 cos; halved, it reaches 1.
-                    distances.push((0.5 - 0.5 * similarity).max(0.0).sqrt());
+                    distances.push(distance(frame.square(patch), largest(of_frame)));
                 }
                 distances.select_nth_unstable_by(agreeing - 1, f32::total_cmp);
-                *value = distances[..agreeing].iter().sum::<f32>() / agreeing as f32;
+                data.push(distances[..agreeing].iter().sum::<f32>() / agreeing as f32);
+            }
+        }
+        if self.offered < EARLY_END || data.is_empty() {
+            let own = self.within(frame);
+            if data.is_empty() {
+                data = own; // nothing to compare with but itself
+            } else {
+                let weight = EARLY / (EARLY + self.offered as f32);
+                data.iter_mut().zip(own).for_each(|(d, own)| *d = (1.0 - weight) * *d + weight * d.min(own));
             }
         }
         smooth(&HeatMap { width: frame.width, height: frame.height, stride: frame.stride, data })
     }
 
-    /// Products of every patch of the frame with every remembered patch, row by row.
-    fn multiply(&mut self, frame: &Embedding) {
-        let (patches, total) = (frame.patches(), self.rows.len() / self.dim);
-        self.products.resize(patches * total, 0.0);
-        let query = ArrayView2::from_shape((patches, self.dim), &frame.data);
-        let memory = ArrayView2::from_shape((total, self.dim), &self.rows);
-        let out = ArrayViewMut2::from_shape((patches, total), &mut self.products);
-        if let (Ok(query), Ok(memory), Ok(mut out)) = (query, memory, out) {
-            general_mat_mul(1.0, &query, &memory.t(), 0.0, &mut out.slice_mut(s![.., ..]));
-        }
+    /// Distance of each patch to the nearest one of the same frame that is no neighbour.
+    fn within(&mut self, frame: &Embedding) -> Vec<f32> {
+        let patches = frame.patches();
+        let rows = remembered(frame, 0..patches);
+        multiply(&frame.data, &rows, frame.dim, &mut self.products);
+        let nearest = |patch: usize, products: &[f32]| {
+            let (x, y) = (patch % frame.width, patch / frame.width);
+            let mut best = f32::MIN;
+            for (row, values) in products.chunks_exact(frame.width).enumerate() {
+                if row.abs_diff(y) > NEIGHBOURS {
+                    best = best.max(largest(values));
+                } else {
+                    let right = (x + NEIGHBOURS + 1).min(frame.width);
+                    best = best.max(largest(&values[..x.saturating_sub(NEIGHBOURS)])).max(largest(&values[right..]));
+                }
+            }
+            distance(frame.square(patch), best)
+        };
+        self.products
+            .chunks_exact(patches.max(1))
+            .enumerate()
+            .map(|(patch, products)| nearest(patch, products))
+            .collect()
     }
 
     /// Offers a frame; `strange` is whether it was over the threshold.
@@ -129,23 +157,54 @@ impl Bank {
             self.rows.drain(..oldest * self.dim);
         }
         let count = frame.patches().min(PATCHES);
-        for patch in index::sample(&mut self.random, frame.patches(), count) {
-            self.rows.extend_from_slice(&frame.data[patch * self.dim..][..self.dim]);
-        }
+        self.rows.extend(remembered(frame, index::sample(&mut self.random, frame.patches(), count)));
         self.counts.push_back(count);
+    }
+}
+
+/// Patches as the bank keeps them: the last value is half the squared length, negated, so that the product with a
+/// frame's patch, whose last value is one, is largest where the distance is smallest.
+fn remembered(frame: &Embedding, patches: impl IntoIterator<Item = usize>) -> Vec<f32> {
+    let mut rows = Vec::new();
+    for patch in patches {
+        rows.extend_from_slice(&frame.data[patch * frame.dim..][..frame.dim]);
+        if let Some(last) = rows.last_mut() {
+            *last = -frame.square(patch) / 2.0;
+        }
+    }
+    rows
+}
+
+/// Half the Euclidean distance, 0 to about 1, of a patch of this squared length from the remembered one with which it
+/// has the largest product.
+fn distance(square: f32, product: f32) -> f32 {
+    (square - 2.0 * product).clamp(0.0, 4.0).sqrt() / 2.0
+}
+
+/// Products of every vector of `query` with every one of `rows`, row by row.
+fn multiply(query: &[f32], rows: &[f32], dim: usize, products: &mut Vec<f32>) {
+    let (m, n) = (query.len() / dim.max(1), rows.len() / dim.max(1));
+    products.resize(m * n, 0.0);
+    let shapes = (
+        ArrayView2::from_shape((m, dim), query),
+        ArrayView2::from_shape((n, dim), rows),
+        ArrayViewMut2::from_shape((m, n), products),
+    );
+    if let (Ok(query), Ok(rows), Ok(mut out)) = shapes {
+        general_mat_mul(1.0, &query, &rows.t(), 0.0, &mut out);
     }
 }
 
 /// The largest value; written over eight lanes, which the compiler turns into vector instructions.
 fn largest(values: &[f32]) -> f32 {
-    let mut lanes = [-1.0_f32; 8];
+    let mut lanes = [f32::MIN; 8];
     let (eights, rest) = values.as_chunks::<8>();
     for eight in eights {
         for (lane, value) in lanes.iter_mut().zip(eight) {
             *lane = if *value > *lane { *value } else { *lane };
         }
     }
-    lanes.iter().chain(rest).fold(-1.0, |best, v| if *v > best { *v } else { best })
+    lanes.iter().chain(rest).fold(f32::MIN, |best, v| if *v > best { *v } else { best })
 }
 
 /// A light binomial blur (1 2 1), which repeats the edge, so that a place at the edge weighs no more than one inside.
@@ -175,8 +234,8 @@ mod tests {
 
     fn frame(values: [f32; 2]) -> Embedding {
         let mut frame = Embedding::default();
-        (frame.width, frame.height, frame.stride, frame.dim) = (10, 10, 16, 2);
-        frame.data = values.repeat(100);
+        (frame.width, frame.height, frame.stride, frame.dim) = (10, 10, 16, 3);
+        frame.data = [values[0], values[1], 1.0].repeat(100);
         frame
     }
 
@@ -189,10 +248,20 @@ mod tests {
     }
 
     #[test]
+    fn in_the_first_frame_a_patch_is_compared_with_its_own_frame() {
+        let mut one = frame([1.0, 0.0]);
+        one.data[3 * 55..3 * 55 + 2].copy_from_slice(&[0.0, 1.0]);
+        let map = Bank::default().distances(&one);
+        let strongest = (0..100).max_by(|&a, &b| map.data[a].total_cmp(&map.data[b]));
+        assert_eq!(strongest, Some(55));
+        assert!(map.data[0] < 1e-3 && map.data[55] > 0.1, "{:?}", &map.data[50..60]);
+    }
+
+    #[test]
     fn memory_is_bounded() {
         let mut bank = Bank::default();
         (0..1000).for_each(|_| bank.offer(&frame([1.0, 0.0]), false));
-        assert_eq!((bank.counts.len(), bank.rows.len()), (FRAMES, FRAMES * PATCHES * 2));
+        assert_eq!((bank.counts.len(), bank.rows.len()), (FRAMES, FRAMES * PATCHES * 3));
     }
 
     #[test]

@@ -5,9 +5,17 @@
 //! brought to a length of its own, so that the share of each layer is chosen and not an accident of its channels, and
 //! lighting (which scales features) falls out. The coarsest layer, which sees most context, leads; finer ones add
 //! [`FINE`] of its length. Any share from 0.2 to 0.5 gives the same accuracy within half a point.
+//!
+//! Two more values say where the patch lies ([`PLACE`] times its place in the frame, -0.5 to 0.5), so that of patches
+//! that look alike the one at the same place is nearer. For a part that is always laid down alike this tells left from
+//! right; for a texture it changes nothing.
 
 use crate::model::FeatureMap;
 
+/// Weight of the place; half and twice of it give the same accuracy within half a point.
+const PLACE: f32 = 1.0;
+/// Values behind the features: row, column, and a one that the bank's products need.
+const EXTRA: usize = 3;
 /// Share of a frame's strongest cells whose mean is the frame's score.
 const TOP_SHARE: f32 = 0.005;
 
@@ -25,7 +33,7 @@ pub struct Embedding {
     pub stride: usize,
     /// Values a patch.
     pub dim: usize,
-    /// `width * height * dim` values, a patch's together; each patch has length one.
+    /// `width * height * dim` values, a patch's together: features of length one, row, column, one.
     pub data: Vec<f32>,
     scratch: Vec<f32>,
 }
@@ -41,7 +49,7 @@ impl Embedding {
     pub fn embed(&mut self, maps: &[FeatureMap]) {
         let Some(coarse) = maps.iter().max_by_key(|map| map.stride) else { return };
         (self.width, self.height, self.stride) = (coarse.width, coarse.height, coarse.stride);
-        self.dim = maps.iter().map(|map| map.channels).sum();
+        self.dim = maps.iter().map(|map| map.channels).sum::<usize>() + EXTRA;
         self.data.clear();
         self.data.resize(self.patches() * self.dim, 0.0);
         let weight = |map: &FeatureMap| if map.stride == coarse.stride { 1.0 } else { FINE };
@@ -57,6 +65,18 @@ impl Embedding {
             }
             first += map.channels;
         }
+        let place = |n: usize, of: usize| PLACE * ((n as f32 + 0.5) / of as f32 - 0.5);
+        for (at, patch) in self.data.chunks_exact_mut(self.dim).enumerate() {
+            patch[first] = place(at / self.width, self.height);
+            patch[first + 1] = place(at % self.width, self.width);
+            patch[first + 2] = 1.0;
+        }
+    }
+
+    /// The squared length of a patch's features and place.
+    #[must_use]
+    pub fn square(&self, patch: usize) -> f32 {
+        square(&self.data[patch * self.dim..][..self.dim])
     }
 
     /// Writes a map's channels, averaged over 3x3 cells and down to the grid, from `first` on into each patch.
@@ -81,6 +101,11 @@ impl Embedding {
             }
         }
     }
+}
+
+/// The squared length of a patch, without its last value.
+pub(super) fn square(patch: &[f32]) -> f32 {
+    patch.split_last().map_or(0.0, |(_, values)| values.iter().map(|v| v * v).sum())
 }
 
 /// Mean over three neighbours along one axis, over two at the ends. `length` cells lie `step` apart on that axis; rows
@@ -129,10 +154,13 @@ mod tests {
         let maps = [map(2, 8, 8, |c, _, _| c as f32 + 1.0), map(3, 4, 16, |c, _, _| 2.0 * c as f32)];
         let mut patches = Embedding::default();
         patches.embed(&maps);
-        assert_eq!((patches.width, patches.height, patches.stride, patches.dim), (4, 4, 16, 5));
+        assert_eq!((patches.width, patches.height, patches.stride, patches.dim), (4, 4, 16, 5 + EXTRA));
         let first = patches.data[..5].to_vec();
         assert!((first.iter().map(|v| v * v).sum::<f32>() - 1.0).abs() < 1e-5);
-        assert!(patches.data.chunks(5).all(|p| p.iter().zip(&first).all(|(a, b)| (a - b).abs() < 1e-6)));
+        assert!(patches.data.chunks(8).all(|p| p.iter().zip(&first).all(|(a, b)| (a - b).abs() < 1e-6)));
+        let places: Vec<_> = patches.data.chunks(8).map(|p| (p[5], p[6], p[7])).collect();
+        assert_eq!((places[0], places[7]), ((-0.375, -0.375, 1.0), (-0.125, 0.375, 1.0)));
+        assert!((patches.square(0) - 1.0 - 2.0 * 0.375 * 0.375).abs() < 1e-5);
     }
 
     #[test]

@@ -15,48 +15,56 @@ pub struct Region {
 
 /// Regions whose strongest cell is over `threshold`, strongest first. Each reaches, over its 8-connected cells, down to
 /// half its height above the map's median (its full width at half maximum), so that a strong region does not draw in
-/// its whole surroundings. When no single cell is over the threshold, the strongest cell's region stands for the frame.
+/// its whole surroundings; what is left around it is its shoulder and no region of its own. When no single cell is over
+/// the threshold, the strongest cell's region stands for the frame.
 pub fn find(map: &HeatMap, threshold: f32, probability: impl Fn(f32) -> f32) -> Vec<Region> {
     let mut order: Vec<usize> = (0..map.data.len()).collect();
     order.sort_by(|&a, &b| map.data[b].total_cmp(&map.data[a]));
     let Some(&strongest) = order.first() else { return Vec::new() };
     let median = map.data[order[order.len() / 2]];
     let least = threshold.min(map.data[strongest]);
-    let mut seen = vec![false; map.data.len()];
+    let mut owners = vec![None; map.data.len()];
     let mut found = Vec::new();
     for start in order {
         let peak = map.data[start];
         if peak < least || found.len() == MAX_REGIONS {
             break;
         }
-        if !seen[start] {
-            let bounds = grow(map, start, median + (peak - median) / 2.0, &mut seen);
-            let bbox = bounds.map(|n| (n * map.stride) as f32);
-            found.push(Region { bbox, score: probability(peak) });
+        if owners[start].is_none() {
+            let (bounds, shoulder) = grow(map, start, median + (peak - median) / 2.0, &mut owners);
+            if !shoulder {
+                let bbox = bounds.map(|n| (n * map.stride) as f32);
+                found.push(Region { bbox, score: probability(peak) });
+            }
         }
     }
     found
 }
 
-/// Cells around `start` of at least `low` that are joined to it: their bounds, marked in `seen`.
-fn grow(map: &HeatMap, start: usize, low: f32, seen: &mut [bool]) -> [usize; 4] {
-    let mut bounds = [usize::MAX, usize::MAX, 0, 0];
+/// Takes the cells around `start` of at least `low` that are joined to it and belong to nobody: their bounds, and
+/// whether they touch those of a stronger start.
+fn grow(map: &HeatMap, start: usize, low: f32, owners: &mut [Option<usize>]) -> ([usize; 4], bool) {
+    let (mut bounds, mut touches) = ([usize::MAX, usize::MAX, 0, 0], false);
     let mut stack = vec![start];
-    seen[start] = true;
+    owners[start] = Some(start);
     while let Some(cell) = stack.pop() {
         let (x, y) = (cell % map.width, cell / map.width);
         bounds = [bounds[0].min(x), bounds[1].min(y), bounds[2].max(x + 1), bounds[3].max(y + 1)];
         for ny in y.saturating_sub(1)..(y + 2).min(map.height) {
             for nx in x.saturating_sub(1)..(x + 2).min(map.width) {
                 let next = ny * map.width + nx;
-                if !seen[next] && map.data[next] >= low {
-                    seen[next] = true;
-                    stack.push(next);
+                match owners[next] {
+                    None if map.data[next] >= low => {
+                        owners[next] = Some(start);
+                        stack.push(next);
+                    }
+                    None => {}
+                    Some(owner) => touches |= owner != start,
                 }
             }
         }
     }
-    bounds
+    (bounds, touches)
 }
 
 #[cfg(test)]
@@ -83,6 +91,12 @@ mod tests {
                 Region { bbox: [8.0, 0.0, 24.0, 16.0], score: 0.45 },
             ]
         );
+    }
+
+    #[test]
+    fn the_shoulder_of_a_peak_is_no_region() {
+        let map = map(&[&[0.0, 0.9, 0.9, 0.0, 0.0], &[0.9, 0.9, 3.0, 0.9, 0.0], &[0.0, 0.0, 0.9, 0.0, 0.0], &[0.0; 5]]);
+        assert_eq!(find(&map, 0.8, |s| s).len(), 1);
     }
 
     #[test]

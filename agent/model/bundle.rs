@@ -60,6 +60,10 @@ pub struct InputSpec {
     pub mean: [f32; 3],
     /// Per channel, in units of 0..=255.
     pub std: [f32; 3],
+    /// Standard deviation of the pixels below which a dull picture's contrast is raised before normalisation, by the
+    /// root of what it falls short, at most twofold; none where the network was made without it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub contrast: Option<f32>,
 }
 
 /// How a picture of another shape is brought into the network.
@@ -221,6 +225,7 @@ impl Manifest {
             input.std.iter().all(|s| s.is_finite() && *s > 0.0) && input.mean.iter().all(|m| m.is_finite()),
             "input.mean and input.std must be finite, std above 0"
         );
+        ensure!(input.contrast.is_none_or(|c| (1.0..=128.0).contains(&c)), "input.contrast must be 1 to 128");
         let is_version = self.version.split('.').count() == 3
             && self.version.split('.').all(|n| !n.is_empty() && n.bytes().all(|b| b.is_ascii_digit()));
         ensure!(is_version, "version {:?} is not of the form 1.2.3", self.version);

@@ -118,14 +118,33 @@ pub fn prepare(image: &Image, roi: Region, spec: &InputSpec, input: &mut Input) 
     input.data.resize(3 * plane, 0.0);
     let source = small.data_bytes().context("OpenCV gave a picture in pieces")?;
     let order = if image.format == PixelFormat::Bgr8 { [2, 1, 0] } else { [0, 1, 2] };
+    let (mean, raise) = spec.contrast.map_or((0.0, 1.0), |wanted| contrast(source, wanted));
     for (c, out) in input.data.chunks_exact_mut(plane).enumerate() {
-        let (gain, shift) = (1.0 / spec.std[c], -spec.mean[c] / spec.std[c]);
+        // Every value that a pixel can have, once.
+        let table: [f32; 256] = std::array::from_fn(|value| {
+            let value = ((value as f32 - mean) * raise + mean).clamp(0.0, 255.0);
+            (value - spec.mean[c]) / spec.std[c]
+        });
         let from = if channels == 1 { 0 } else { order[c] };
         for (value, pixel) in out.iter_mut().zip(source.chunks_exact(channels)) {
-            *value = f32::from(pixel[from]).mul_add(gain, shift);
+            *value = table[usize::from(pixel[from])];
         }
     }
     Ok(())
+}
+
+/// Mean of the samples, and by how much to raise the contrast about it.
+fn contrast(samples: &[u8], wanted: f32) -> (f32, f32) {
+    let (mut sum, mut squares) = (0_u64, 0_u64);
+    for &sample in samples {
+        let sample = u64::from(sample);
+        sum += sample;
+        squares += sample * sample;
+    }
+    let n = samples.len().max(1) as f64;
+    let mean = sum as f64 / n;
+    let deviation = (squares as f64 / n - mean * mean).max(1e-6).sqrt();
+    (mean as f32, (f64::from(wanted) / deviation).sqrt().clamp(1.0, 2.0) as f32)
 }
 
 #[cfg(test)]
@@ -134,7 +153,15 @@ mod tests {
     use proptest::prelude::*;
 
     fn spec(fit: Fit) -> InputSpec {
-        InputSpec { name: "image".into(), size: 256, multiple_of: 32, fit, mean: [127.0; 3], std: [128.0; 3] }
+        InputSpec {
+            name: "image".into(),
+            size: 256,
+            multiple_of: 32,
+            fit,
+            mean: [127.0; 3],
+            std: [128.0; 3],
+            contrast: None,
+        }
     }
 
     fn image(width: u32, height: u32, format: PixelFormat) -> Image {
@@ -167,6 +194,25 @@ mod tests {
         let grey = Image { pixels: vec![10; 64 * 64], ..image(64, 64, PixelFormat::Mono8) };
         prepare(&grey, Region::default(), &spec(Fit::Stretch), &mut input).unwrap();
         assert_eq!(first(&input), [rgb[0]; 3]);
+    }
+
+    #[test]
+    fn a_dull_picture_gets_contrast_and_a_lively_one_stays() {
+        let striped = |low: u8, high: u8| Image {
+            pixels: [[low; 64], [high; 64]].concat().repeat(32),
+            ..image(64, 64, PixelFormat::Mono8)
+        };
+        let spread = |picture: &Image, contrast| {
+            let spec = InputSpec { size: 64, contrast, ..spec(Fit::Stretch) };
+            let mut input = Input::default();
+            prepare(picture, Region::default(), &spec, &mut input).unwrap();
+            let (low, high) = input.data.iter().fold((f32::MAX, f32::MIN), |(l, h), v| (l.min(*v), h.max(*v)));
+            (high - low) * 128.0
+        };
+        assert!((spread(&striped(100, 120), None) - 20.0).abs() < 1e-3);
+        assert!((spread(&striped(100, 120), Some(20.0)) - 20.0 * 2.0_f32.sqrt()).abs() < 0.1);
+        assert!((spread(&striped(100, 120), Some(100.0)) - 40.0).abs() < 0.1, "at most twofold");
+        assert!((spread(&striped(10, 240), Some(55.0)) - 230.0).abs() < 1e-3);
     }
 
     #[test]

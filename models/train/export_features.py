@@ -70,6 +70,7 @@ def main(wheel, out):
             "fit": "aspect",
             "mean": [lite0.MEAN] * 3,
             "std": [lite0.STD] * 3,
+            "contrast": lite0.CONTRAST,
         },
         "outputs": [
             {"name": f"stage{s}", "kind": "features", "stride": stride, "channels": channels}

@@ -18,6 +18,9 @@ STAGES = [(1, 3, 1, 1, 16), (2, 3, 2, 6, 24), (2, 5, 2, 6, 40), (3, 3, 2, 6, 80)
 TAPS = {2: (8, 40), 4: (16, 112)}
 # Input is (RGB - MEAN) / STD on 0..255.
 MEAN, STD = 127.0, 128.0
+# Standard deviation below which a dull picture's contrast is raised: ImageNet's own pictures have about this much, and
+# grey industrial surfaces often a fifth of it, too little for the network's first layers.
+CONTRAST = 55.0
 
 
 class AsymmetricConv(torch.autograd.Function):
