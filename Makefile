@@ -21,7 +21,7 @@ test:
 	@scripts/setup test
 	@$(CARGO) fmt --check
 	$(CARGO) clippy --release --locked --all-targets --quiet -- -D warnings
-	@if command -v cargo-deny >/dev/null; then $(CARGO) deny --offline --log-level error check bans licenses sources; \
+	@if command -v cargo-deny >/dev/null; then $(CARGO) fetch --locked --quiet && $(CARGO) deny --offline --log-level error check bans licenses sources; \
 	  else echo "cargo-deny is not installed: bans, licences and sources are not checked"; fi
 	$(CARGO) test --release --locked
 

@@ -7,6 +7,7 @@
 //! anomaly score, verdict, tracking, snapshot and durable outbox. `peak_rss_mb` is the pipeline's, read when it is warm
 //! and before the bare sessions are made.
 
+use std::io::Write as _;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, mpsc};
@@ -112,14 +113,16 @@ pub fn run(args: &Args) -> Result<()> {
     let mut bundle = Bundle::open(&args.bundle).or_exit(Exit::Data)?;
     if let Some(size) = args.input {
         let multiple = bundle.manifest.input.multiple_of;
-        ensure!(size > 0 && size.is_multiple_of(multiple), "--input must be a multiple of {multiple}");
+        let fits = (32..=4096).contains(&size) && size.is_multiple_of(multiple);
+        ensure!(fits, "--input must be 32 to 4096 and a multiple of {multiple}");
         bundle.manifest.input.size = size;
     }
     let environment = runtime::load(None).or_exit(Exit::Unavailable)?;
     let pictures = pictures(args).or_exit(Exit::NoInput)?;
     let report = measure(args, &bundle, &environment, &Arc::new(pictures))?;
     if args.json {
-        println!("{}", serde_json::to_string(&report)?);
+        let text = serde_json::to_string(&report)?;
+        let _ = writeln!(std::io::stdout(), "{text}"); // a reader that has gone is no reason to panic
     } else {
         print(&report);
     }
@@ -273,9 +276,7 @@ impl Running {
             for (at, verdict) in verdicts {
                 let begun = Instant::now();
                 let entry = book.decide(&recorder.lanes[at].feed.name, &verdict, Timestamp::now());
-                if let Ok(entry) = entry {
-                    let _ = book.record(&entry, &outbox); // a full temporary disk must not stop the stopwatch
-                }
+                let _ = book.record(&entry, &outbox); // a full temporary disk must not stop the stopwatch
                 counter.fetch_add(1, Ordering::Relaxed);
                 let sample = Sample { times: verdict.times, record: begun.elapsed(), latency: verdict.latency };
                 let _ = sample_sender.try_send(sample); // enough samples are enough

@@ -15,7 +15,10 @@ use serde::Deserialize;
 use thiserror::Error;
 
 pub use camera::{CameraConfig, FolderSource, RtspSource, SourceConfig, SyntheticSource, V4l2Source, VideoSource};
-use value::{BrokerUrl, Count, Fraction, KiB, Megapixels, MiB, Name, Probability, QosLevel, Seconds, Threads};
+use value::{
+    BrokerUrl, Count, Fraction, Frames, KeepAlive, KiB, MaxActive, Megapixels, MiB, Name, Probability, QosLevel,
+    Threads, Window,
+};
 
 /// The whole file.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
@@ -72,10 +75,10 @@ pub struct MqttConfig {
     pub password_file: Option<PathBuf>,
     /// Seconds between signs of life; the broker declares the gateway offline after one and a half of it.
     #[serde(default = "defaults::keep_alive")]
-    pub keep_alive_s: Seconds,
+    pub keep_alive_s: KeepAlive,
     /// Messages on their way that the broker has not acknowledged yet.
     #[serde(default = "defaults::window")]
-    pub window: Count,
+    pub window: Window,
     /// Which inspected frames are published under `results`.
     #[serde(default)]
     pub results: ResultsMode,
@@ -147,15 +150,15 @@ pub enum Severity {
 #[serde(deny_unknown_fields, default)]
 pub struct AlarmConfig {
     /// Frames in which a finding must be seen, of the last `raise_within`, before an alarm is raised.
-    pub raise_after: Count,
+    pub raise_after: Frames,
     /// See `raise_after`.
-    pub raise_within: Count,
+    pub raise_within: Frames,
     /// Frames in a row without the finding before its alarm is cleared.
     pub clear_after: Count,
     /// An alarm is updated when its score has risen by this much.
     pub update_step: Fraction,
     /// Alarms that one camera may have active at the same time; more are counted, not raised.
-    pub max_active: Count,
+    pub max_active: MaxActive,
     /// Largest snapshot, in KiB.
     pub snapshot_kib: KiB,
 }
@@ -189,13 +192,13 @@ impl Limits {
 }
 
 mod defaults {
-    use super::value::{Count, KiB, Seconds};
+    use super::value::{KeepAlive, KiB, Window};
 
-    pub fn keep_alive() -> Seconds {
-        Seconds::of(30.0)
+    pub fn keep_alive() -> KeepAlive {
+        KeepAlive::of(30)
     }
-    pub fn window() -> Count {
-        Count::of(32)
+    pub fn window() -> Window {
+        Window::of(32)
     }
     pub fn packet() -> KiB {
         KiB::of(1024)
@@ -211,11 +214,11 @@ impl Default for AnomalyConfig {
 impl Default for AlarmConfig {
     fn default() -> Self {
         Self {
-            raise_after: Count::of(1),
-            raise_within: Count::of(3),
+            raise_after: Frames::of(1),
+            raise_within: Frames::of(3),
             clear_after: Count::of(3),
             update_step: Fraction::of(0.1),
-            max_active: Count::of(20),
+            max_active: MaxActive::of(20),
             snapshot_kib: KiB::of(256),
         }
     }

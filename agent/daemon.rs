@@ -5,12 +5,13 @@
 
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::Ordering;
 use std::sync::mpsc::{self, Receiver};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, anyhow};
 use jiff::Timestamp;
 use tokio::signal::unix::{SignalKind, signal};
 use tracing::{error, info, warn};
@@ -18,7 +19,6 @@ use tracing::{error, info, warn};
 use crate::backoff::Backoff;
 use crate::config::{Config, OutboxConfig};
 use crate::exit::{Exit, OrExit};
-use crate::frame::slot::Slot;
 use crate::frame::supervisor::{self, Feed};
 use crate::inspector::{Inspector, Judge};
 use crate::model::bundle::Bundle;
@@ -41,7 +41,9 @@ const VERDICTS: usize = 4;
 /// Results on their way to the session.
 const RESULTS: usize = 256;
 /// The end takes at most this long, whatever hangs.
-const LAST: Duration = Duration::from_millis(4700);
+const LAST: Duration = Duration::from_millis(4800);
+/// The session's last words take at most this long.
+const FAREWELL: Duration = Duration::from_millis(4500);
 
 /// Arguments of `run`.
 #[derive(clap::Args)]
@@ -152,16 +154,40 @@ async fn live(
     spawn(&mut threads, "alarms".into(), move || clerk.work(&verdicts, &shared))?;
     info!(cameras = names.len(), "inspecting");
 
+    let asked = stop.clone();
+    tokio::spawn(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+        asked.set();
+        // Whatever hangs (a disk, a driver), the process ends in time; a stop that needs this is a failure.
+        thread::spawn(|| {
+            thread::sleep(LAST);
+            error!("something hangs: ended by force, what was recorded is sent after the next start");
+            std::process::exit(i32::from(Exit::Software as u8));
+        });
+    });
     let mut tick = tokio::time::interval(report::TICK);
+    let mut failed = None;
     loop {
         tokio::select! {
             _ = tick.tick() => reporter.tick(&board),
-            _ = terminate.recv() => break,
-            _ = interrupt.recv() => break,
+            () = stop.stopped() => break,
         }
+        // None of these ends by itself; if one has, inspection or delivery has stopped in silence.
+        if let Some(thread) = threads.iter().find(|t| t.is_finished()) {
+            failed = Some(format!("the thread {} has died", thread.thread().name().unwrap_or_default()));
+        } else if session.is_finished() {
+            failed = Some("the broker's session has died".to_owned());
+        }
+        if failed.is_some() && !stop.is_set() {
+            break;
+        }
+        failed = None;
     }
     info!("stopping");
-    let deadline = tokio::time::Instant::now() + LAST;
+    let deadline = tokio::time::Instant::now() + FAREWELL;
     stop.set();
     let joined = tokio::task::spawn_blocking(move || threads.into_iter().for_each(|t| drop(t.join())));
     if tokio::time::timeout(Duration::from_secs(1), joined).await.is_err() {
@@ -177,16 +203,14 @@ async fn live(
     for (lane, card) in pipeline.lanes.iter().zip(cards.lock().unwrap_or_else(PoisonError::into_inner).iter()) {
         info!(camera = %lane.feed.name, "{}", summary(lane, card));
     }
-    Ok(())
+    failed.map_or(Ok(()), |reason| Err(anyhow!("{reason}; the service manager should start inspectd again")))
 }
 
 fn summary(lane: &Lane, card: &Scorecard) -> String {
-    let (slot, (inspected, no_verdict)): (&Slot<_>, _) = (&lane.feed.slot, lane.counts());
-    let mut text = format!(
-        "{} pictures: {inspected} inspected, {no_verdict} without verdict, {} dropped",
-        slot.captured(),
-        slot.dropped()
-    );
+    let (inspected, no_verdict) = lane.counts();
+    let (captured, dropped) = lane.feed.slot.counts();
+    let mut text =
+        format!("{captured} pictures: {inspected} inspected, {no_verdict} without verdict, {dropped} dropped");
     if card.figures().1 > 0 {
         let _ = write!(text, "; ground truth: {card}");
     }
@@ -230,10 +254,8 @@ impl Clerk {
         while let Ok((at, verdict)) = verdicts.recv() {
             let pipeline = Arc::clone(&self.pipeline);
             let lane = &pipeline.lanes[at];
-            let entry = self.book.decide(&lane.feed.name, &verdict, Timestamp::now()).unwrap_or_else(|e| {
-                error!(camera = %lane.feed.name, "an alarm's snapshot could not be made: {e:#}");
-                Entry::default()
-            });
+            let entry = self.book.decide(&lane.feed.name, &verdict, Timestamp::now());
+            lane.suppressed.store(self.book.suppressed(&lane.feed.name), Ordering::Relaxed);
             if let Some(truth) = verdict.frame().and_then(|f| f.image.truth.as_ref()) {
                 let raised: Vec<_> =
                     entry.changes().filter(|(t, _)| *t == Transition::Raised).map(|(_, b)| b.bbox).collect();
@@ -251,11 +273,13 @@ impl Clerk {
         let mut backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(10));
         while let Err(e) = self.book.record(entry, &self.outbox) {
             error!("an alarm cannot be recorded: {e:#}; inspection waits until it can");
+            self.outbox.set_trouble(Some(format!("alarms cannot be recorded, inspection waits: {e:#}")));
             if self.stop.wait(backoff.next_delay()) {
                 error!("stopped before an alarm could be recorded");
                 return;
             }
         }
+        self.outbox.set_trouble(None);
         for (transition, body) in entry.changes() {
             info!(camera = %body.camera, class = %body.class, score = body.score, alarm = %body.alarm, "{transition:?}");
         }

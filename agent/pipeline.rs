@@ -46,6 +46,8 @@ pub struct Lane {
     turned: Condvar,
     inspected: AtomicU64,
     no_verdict: AtomicU64,
+    /// Alarms that were not raised because too many were active.
+    pub suppressed: AtomicU64,
 }
 
 struct Turn {
@@ -65,6 +67,7 @@ impl Lane {
             turned: Condvar::new(),
             inspected: AtomicU64::new(0),
             no_verdict: AtomicU64::new(0),
+            suppressed: AtomicU64::new(0),
         }
     }
 

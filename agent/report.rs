@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
@@ -18,7 +19,7 @@ use crate::mqtt::payload::{
 };
 use crate::mqtt::session::Passing;
 use crate::mqtt::topics::Topics;
-use crate::outbox::Outbox;
+use crate::outbox::{Counts, Outbox};
 use crate::pipeline::{Lane, Pipeline};
 use crate::verdict::Verdict;
 
@@ -36,6 +37,8 @@ pub struct Reporter {
     started: Instant,
     last: Vec<Shown>,
     gateway_due: Instant,
+    counts: Counts,
+    trouble: Option<String>,
 }
 
 struct Shown {
@@ -51,18 +54,29 @@ impl Reporter {
     pub fn new(topics: Topics, model: ModelRef, pipeline: Arc<Pipeline>, outbox: Arc<Outbox>) -> Self {
         let now = Instant::now();
         let last = pipeline.lanes.iter().map(|_| Shown { at: now, inspected: 0, fps: 0.0, phase: None }).collect();
-        Self { topics, model, pipeline, outbox, started: now, last, gateway_due: now }
+        Self {
+            topics,
+            model,
+            pipeline,
+            outbox,
+            started: now,
+            last,
+            gateway_due: now,
+            counts: Counts::default(),
+            trouble: None,
+        }
     }
 
-    fn gateway(&self, online: bool, reason: Option<&str>) -> GatewayState {
-        let counts = self.outbox.counts().unwrap_or_else(|e| {
-            error!("the outbox's counters cannot be read: {e:#}");
-            crate::outbox::Counts::default()
-        });
+    fn gateway(&mut self, online: bool, reason: Option<String>) -> GatewayState {
+        match self.outbox.counts() {
+            Ok(counts) => self.counts = counts,
+            Err(e) => error!("the outbox's counters cannot be read, the last ones stand: {e:#}"),
+        }
+        let counts = self.counts;
         GatewayState {
             schema: "inspect.state/1".into(),
             online,
-            reason: reason.map(str::to_owned),
+            reason,
             agent: env!("CARGO_PKG_VERSION").into(),
             uptime_s: self.started.elapsed().as_secs(),
             bundle: self.model.clone(),
@@ -79,15 +93,17 @@ impl Reporter {
 
     /// The last will.
     #[must_use]
-    pub fn will(&self) -> Vec<u8> {
-        json(&self.gateway(false, Some("connection lost")))
+    pub fn will(&mut self) -> Vec<u8> {
+        json(&self.gateway(false, Some("connection lost".to_owned())))
     }
 
     /// To be called every [`TICK`].
     pub fn tick(&mut self, board: &Board) {
         let now = Instant::now();
-        if now >= self.gateway_due {
-            board.set(&self.topics.state(), json(&self.gateway(true, None)));
+        let trouble = self.outbox.trouble();
+        if now >= self.gateway_due || trouble != self.trouble {
+            self.trouble.clone_from(&trouble);
+            board.set(&self.topics.state(), json(&self.gateway(true, trouble)));
             self.gateway_due = now + FIGURES;
         }
         for (lane, shown) in self.pipeline.lanes.iter().zip(&mut self.last) {
@@ -109,13 +125,16 @@ impl Reporter {
     }
 
     /// The state that stays on the broker after a stop.
-    pub fn stopped(&self, board: &Board) {
-        board.set(&self.topics.state(), json(&self.gateway(false, Some("stopped"))));
+    pub fn stopped(&mut self, board: &Board) {
+        let state = json(&self.gateway(false, Some("stopped".to_owned())));
+        board.set(&self.topics.state(), state);
     }
 }
 
 fn camera(lane: &Lane, status: Status, fps: f32, anomaly: AnomalyState) -> CameraState {
+    // What is under way counts as captured only, so it is read last.
     let (inspected, no_verdict) = lane.counts();
+    let (captured, dropped) = lane.feed.slot.counts();
     CameraState {
         schema: "inspect.camera/1".into(),
         camera: lane.feed.name.to_string(),
@@ -127,10 +146,11 @@ fn camera(lane: &Lane, status: Status, fps: f32, anomaly: AnomalyState) -> Camer
         reason: status.reason,
         since: Timestamp::try_from(status.since).unwrap_or_default(),
         fps: (fps * 10.0).round() / 10.0,
-        captured: lane.feed.slot.captured(),
+        captured,
         inspected,
-        dropped: lane.feed.slot.dropped(),
+        dropped,
         no_verdict,
+        suppressed: lane.suppressed.load(Ordering::Relaxed),
         reopened: status.reopened,
         anomaly,
     }

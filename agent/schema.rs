@@ -1,5 +1,7 @@
 //! `inspectd schema`: JSON Schemas, generated from the types themselves.
 
+use std::io::Write as _;
+
 use anyhow::Result;
 use clap::ValueEnum;
 use schemars::{Schema, schema_for};
@@ -53,6 +55,7 @@ pub fn schema(name: Name) -> Schema {
 /// # Errors
 /// None that a user could cause.
 pub fn run(args: &Args) -> Result<()> {
-    println!("{}", serde_json::to_string_pretty(&schema(args.name))?);
+    let text = serde_json::to_string_pretty(&schema(args.name))?;
+    let _ = writeln!(std::io::stdout(), "{text}"); // a reader that has gone (`| head`) is no reason to panic
     Ok(())
 }

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow};
 use jiff::tz::TimeZone;
+use sha2::{Digest, Sha256};
 
 use crate::backoff::Backoff;
 use crate::config::Severity;
@@ -20,6 +21,9 @@ use crate::mqtt::payload::{AlarmEvent, GatewayState, Transition};
 const MAX_PACKET: usize = 16 << 20;
 /// File names of pictures that are remembered for the events that name them.
 const REMEMBERED: usize = 1000;
+
+/// A connection that lasted this long resets the back-off.
+const WELL_AFTER: Duration = Duration::from_secs(10);
 
 /// Arguments of `watch`.
 #[derive(clap::Args)]
@@ -61,7 +65,7 @@ pub fn run(args: &Args) -> Result<()> {
     let options = LinkOptions {
         host,
         port,
-        client_id: format!("inspectd-watch-{}", std::process::id()),
+        client_id: format!("inspectd-watch-{}", uuid::Uuid::now_v7()),
         user: args.user.clone(),
         password_file: args.password_file.clone(),
         keep_alive: Duration::from_secs(15),
@@ -73,6 +77,7 @@ pub fn run(args: &Args) -> Result<()> {
         colour: std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none(),
         images: args.images.clone(),
         saved: HashMap::new(),
+        gateways: HashMap::new(),
     };
     let tokio = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     tokio.block_on(async {
@@ -88,20 +93,24 @@ async fn watch(options: &LinkOptions, site: &str, mut printer: Printer) -> Resul
     loop {
         let reason = match Link::connect(options).await {
             Ok(mut link) => {
-                backoff.reset();
+                let begun = std::time::Instant::now();
                 let wanted =
                     if printer.images.is_some() { &["state", "images/+", "events"][..] } else { &["state", "events"] };
                 for topic in wanted {
                     link.subscribe(&format!("inspect/v1/{site}/+/{topic}")).map_err(|e| anyhow!(e))?;
                 }
                 eprintln!("watching {}:{}", options.host, options.port);
-                loop {
+                let reason = loop {
                     match link.next().await {
                         Event::Message { topic, payload, .. } => printer.message(&topic, &payload)?,
                         Event::Lost(reason) => break reason,
                         Event::Acknowledged(_) => {}
                     }
+                };
+                if begun.elapsed() > WELL_AFTER {
+                    backoff.reset();
                 }
+                reason
             }
             Err(e) => e.to_string(),
         };
@@ -116,6 +125,8 @@ struct Printer {
     colour: bool,
     images: Option<PathBuf>,
     saved: HashMap<String, PathBuf>,
+    /// Whether each gateway was online when it was last heard of.
+    gateways: HashMap<String, bool>,
 }
 
 impl Printer {
@@ -123,15 +134,20 @@ impl Printer {
         let mut levels = topic.rsplit('/');
         match (levels.next(), levels.next()) {
             (Some("events"), _) => match serde_json::from_slice::<AlarmEvent>(payload) {
-                Ok(event) => self.event(&event, payload),
+                Ok(event) => self.event(&event),
                 Err(e) => {
-                    eprintln!("{topic}: no alarm event: {e}");
+                    eprintln!("{}", plain(&format!("{topic}: no alarm event: {e}")));
                     Ok(())
                 }
             },
-            (Some(hash), Some("images")) => self.image(hash, payload),
+            (Some(hash), Some("images")) => {
+                self.image(hash, payload);
+                Ok(())
+            }
             (Some("state"), _) => {
-                if let Ok(state) = serde_json::from_slice::<GatewayState>(payload) {
+                if let Ok(state) = serde_json::from_slice::<GatewayState>(payload)
+                    && self.gateways.insert(topic.to_owned(), state.online) != Some(state.online)
+                {
                     let word = if state.online { "online" } else { "offline" };
                     let reason = state.reason.map(|r| format!(" ({})", plain(&r))).unwrap_or_default();
                     eprintln!(
@@ -145,11 +161,11 @@ impl Printer {
         }
     }
 
-    fn event(&self, event: &AlarmEvent, payload: &[u8]) -> Result<()> {
+    fn event(&self, event: &AlarmEvent) -> Result<()> {
         let mut out = std::io::stdout().lock();
         if self.json {
-            out.write_all(payload)?;
-            writeln!(out)?;
+            // Written anew, so that it is one line whatever came; control characters become escapes.
+            writeln!(out, "{}", serde_json::to_string(event)?.replace(|c: char| c.is_control(), "\u{fffd}"))?;
         } else {
             let picture = event.body.image.as_ref().and_then(|hash| self.saved.get(hash));
             writeln!(out, "{}", line(event, self.colour, picture))?;
@@ -158,20 +174,25 @@ impl Printer {
         Ok(())
     }
 
-    fn image(&mut self, hash: &str, payload: &[u8]) -> Result<()> {
-        let Some(dir) = &self.images else { return Ok(()) };
+    fn image(&mut self, hash: &str, payload: &[u8]) {
+        let Some(dir) = &self.images else { return };
         // The name comes from outside: only a hash may become a file, and only a JPEG is one.
         let is_hash = hash.len() == 64 && hash.bytes().all(|b| b.is_ascii_hexdigit());
         if !is_hash || !payload.starts_with(&[0xff, 0xd8, 0xff]) {
-            return Ok(());
+            return;
         }
         let path = dir.join(format!("{}.jpg", &hash[..16]));
-        std::fs::write(&path, payload).with_context(|| format!("cannot write {}", path.display()))?;
+        if hex::encode(Sha256::digest(payload)) != hash.to_lowercase() {
+            return;
+        }
+        if let Err(e) = std::fs::write(&path, payload) {
+            eprintln!("cannot write {}: {e}", path.display());
+            return;
+        }
         if self.saved.len() >= REMEMBERED {
             self.saved.clear();
         }
         self.saved.insert(hash.to_owned(), path);
-        Ok(())
     }
 }
 

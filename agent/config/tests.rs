@@ -64,7 +64,7 @@ fn a_mistake_is_named_with_file_line_key_and_what_is_right() {
         ),
         ("name = \"a\"", "name = \"a/b\"", "f.toml:11:8: cameras[0].name", "letters, digits"),
         ("mqtt://localhost", "localhost", "f.toml:7:7: mqtt.url", "write mqtt://HOST[:PORT]"),
-        ("mqtt://localhost", "mqtt://u:p@localhost", "f.toml:7:7: mqtt.url", "`password_file`"),
+        ("mqtt://localhost", "mqtt://u:p@localhost", "f.toml:7:7: mqtt.url: it is wrong", "`password_file`"),
         ("mqtt://localhost", "mqtt://localhost:99999", "f.toml:7:7: mqtt.url", "write mqtt://HOST[:PORT]"),
         ("synthetic = {}", "synthetic = { width = 3 }", "f.toml:12:", "64 to 8192 px"),
         ("source.synthetic", "source.gige", "f.toml:12:", "unknown variant `gige`, expected one of"),
@@ -109,8 +109,8 @@ fn a_password_reaches_the_address_and_no_message() {
         url: value::RtspUrl::new("rtsp://cam:554/s").unwrap(),
         user: Some("me".into()),
         password_file: Some(file),
-        open_timeout_s: Seconds::of(1.0),
-        read_timeout_s: Seconds::of(1.0),
+        open_timeout_s: value::Seconds::of(1.0),
+        read_timeout_s: value::Seconds::of(1.0),
     };
     assert_eq!(source.full_url().unwrap(), "rtsp://me:p%40ss%2Fword@cam:554/s");
     assert_eq!(source.host(), "cam:554");

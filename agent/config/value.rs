@@ -66,10 +66,18 @@ ranged!(/// How far below or above the calibrated threshold a camera alarms; 1 i
     Sensitivity, f64, 0.1, 10.0, "(1 is neutral, more finds more)");
 ranged!(/// How many.
     Count, u64, 1, 10_000_000, "");
+ranged!(/// Messages on their way.
+    Window, u64, 1, 512, "messages");
+ranged!(/// Seconds between signs of life.
+    KeepAlive, u64, 5, 3600, "whole seconds");
+ranged!(/// Frames.
+    Frames, u64, 1, 64, "frames");
+ranged!(/// Alarms of a camera at a time.
+    MaxActive, u64, 1, 1000, "alarms");
 ranged!(/// Threads.
     Threads, u64, 1, 64, "threads");
 ranged!(/// 1,024 bytes.
-    KiB, u64, 4, 262_144, "KiB");
+    KiB, u64, 64, 262_144, "KiB");
 ranged!(/// 1,048,576 bytes.
     MiB, u64, 1, 1_048_576, "MiB");
 ranged!(/// Millions of pixels.
@@ -96,6 +104,9 @@ macro_rules! text {
                 let check: fn(&str) -> bool = $check;
                 if check(text) {
                     Ok(Self(text.to_owned()))
+                } else if text.contains('@') {
+                    // It may hold a password, which must not reach a log.
+                    Err(format!("it is wrong: {}", $right))
                 } else {
                     Err(format!("\"{}\" is wrong: {}", text.escape_debug(), $right))
                 }

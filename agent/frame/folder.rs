@@ -6,10 +6,12 @@
 
 use std::cmp::Ordering;
 use std::collections::{HashSet, VecDeque};
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::{Context, Result, bail};
+use tracing::warn;
 
 use super::source::{FrameSource, Next};
 use super::still::{self, StillError};
@@ -70,14 +72,16 @@ impl Folder {
 
     /// The picture; a file that is still being written gets a little time.
     fn read(&self, path: &Path) -> Result<super::Image, StillError> {
+        let until = Instant::now() + 2 * FRESH;
         loop {
             let result = still::read(path, self.max_pixels);
+            // A time of change in the future, by a clock that differs, counts as fresh.
             let fresh = || {
                 let modified = std::fs::metadata(path).and_then(|m| m.modified());
-                modified.is_ok_and(|m| SystemTime::now().duration_since(m).is_ok_and(|age| age < FRESH))
+                modified.is_ok_and(|m| SystemTime::now().duration_since(m).map_or(true, |age| age < FRESH))
             };
             match result {
-                Err(StillError::Damaged(_) | StillError::UnknownKind) if fresh() => {
+                Err(StillError::Damaged(_) | StillError::UnknownKind) if Instant::now() < until && fresh() => {
                     if self.stop.wait(Duration::from_millis(200)) {
                         return result;
                     }
@@ -91,7 +95,16 @@ impl Folder {
 impl FrameSource for Folder {
     fn next(&mut self, _due: Instant) -> Result<Next> {
         if self.queue.is_empty() {
-            let files = self.files()?;
+            let files = match self.files() {
+                Ok(files) => files,
+                // Opening it again would inspect everything again; what comes back is waited for.
+                Err(e) if !self.repeat => {
+                    warn!("{e:#}");
+                    let _ = self.stop.wait(RESCAN);
+                    return Ok(Next::Idle);
+                }
+                Err(e) => return Err(e),
+            };
             if self.repeat {
                 self.queue = files.into();
             } else {
@@ -127,7 +140,13 @@ impl FrameSource for Folder {
 
 fn collect(folder: &Path, depth: usize, files: &mut Vec<PathBuf>) -> Result<()> {
     let context = || format!("cannot read the folder {}", folder.display());
-    for entry in std::fs::read_dir(folder).with_context(context)? {
+    let entries = match std::fs::read_dir(folder) {
+        Ok(entries) => entries,
+        // A folder inside that is gone again or not ours (`lost+found`) is no reason to do without the rest.
+        Err(e) if depth > 0 && matches!(e.kind(), ErrorKind::NotFound | ErrorKind::PermissionDenied) => return Ok(()),
+        Err(e) => return Err(e).with_context(context),
+    };
+    for entry in entries {
         let path = entry.with_context(context)?.path();
         if path.is_dir() {
             // A link to a folder above would never end. Masks and templates lie beside the pictures in many sets, but

@@ -47,14 +47,10 @@ impl<T> Slot<T> {
         self.item.lock().unwrap_or_else(PoisonError::into_inner).is_some()
     }
 
-    /// Items ever put in.
-    pub fn captured(&self) -> u64 {
-        self.captured.load(Ordering::Relaxed)
-    }
-
-    /// Items that were never taken.
-    pub fn dropped(&self) -> u64 {
-        self.dropped.load(Ordering::Relaxed)
+    /// Items ever put in, and those of them that were never taken, at one instant.
+    pub fn counts(&self) -> (u64, u64) {
+        let _item = self.item.lock().unwrap_or_else(PoisonError::into_inner);
+        (self.captured.load(Ordering::Relaxed), self.dropped.load(Ordering::Relaxed))
     }
 }
 
@@ -71,7 +67,7 @@ mod tests {
         }
         assert_eq!(slot.take(), Some(4));
         assert_eq!(slot.take(), None);
-        assert_eq!((slot.captured(), slot.dropped()), (5, 4));
+        assert_eq!(slot.counts(), (5, 4));
     }
 
     #[test]
@@ -90,7 +86,7 @@ mod tests {
             }
         }
         writer.join().unwrap();
-        assert_eq!(slot.captured(), 20_000);
-        assert_eq!(slot.dropped() + taken, 20_000);
+        let (captured, dropped) = slot.counts();
+        assert_eq!((captured, dropped + taken), (20_000, 20_000));
     }
 }

@@ -21,7 +21,7 @@ pub enum Next {
         /// What is wrong with it.
         reason: String,
     },
-    /// All is well, but nothing new has come (a folder that waits for files).
+    /// All is well, but there is nothing to inspect now: a folder waits for files, a live camera's picture was too early.
     Idle,
     /// The source has no more pictures.
     Ended,
@@ -30,7 +30,7 @@ pub enum Next {
 /// An open camera. Lives on its capture thread and may block there.
 pub trait FrameSource: Send {
     /// The next picture; blocks until there is one, at most for the source's own time-out. A live source passes over
-    /// pictures that come before `due`, undecoded; of any other the caller asks for none before.
+    /// a picture that comes before `due`, undecoded, and says [`Next::Idle`]; of any other the caller asks for none before.
     ///
     /// # Errors
     /// The source failed and must be opened again.

@@ -17,8 +17,9 @@ use super::{Image, PixelFormat};
 
 /// A file of more bytes than this is not read.
 const MAX_FILE: u64 = 512 << 20;
-/// Cameras may write their own data behind the end mark; the mark must be in this many last bytes.
-const JPEG_TRAILER: usize = 64 << 10;
+/// JPEG's end-of-image and start-of-scan marks.
+const END: [u8; 2] = [0xff, 0xd9];
+const SCAN: [u8; 2] = [0xff, 0xda];
 
 /// File extensions that a folder camera looks at.
 pub const EXTENSIONS: [&str; 9] = ["jpg", "jpeg", "png", "bmp", "tif", "tiff", "pgm", "ppm", "pnm"];
@@ -99,8 +100,9 @@ fn jpeg(bytes: &[u8], max_pixels: u64) -> Result<Image, StillError> {
     if grey {
         decoder.set_options(options.jpeg_set_out_colorspace(ColorSpace::Luma));
     }
-    let tail = &bytes[bytes.len().saturating_sub(JPEG_TRAILER)..];
-    if !tail.windows(2).any(|mark| mark == [0xff, 0xd9]) {
+    // The end mark must stand behind the last scan: the one of a thumbnail in front of it does not count.
+    let last = |mark: [u8; 2]| bytes.windows(2).rposition(|two| two == mark);
+    if last(END) < last(SCAN) {
         return Err(StillError::Damaged("the end mark is missing".into()));
     }
     let pixels = decoder.decode().map_err(damaged)?;
@@ -182,6 +184,22 @@ mod tests {
             for cut in (0..file.len() - 16).step_by(7) {
                 assert!(decode(&file[..cut], LIMIT).is_err(), "{:?} cut at {cut}", &file[..4]);
             }
+        }
+    }
+
+    /// The thumbnail in front has an end mark of its own.
+    #[test]
+    fn no_cut_passes_behind_a_thumbnail() {
+        let (picture, thumbnail) = (jpeg::encode(&sample(), 90).unwrap(), jpeg::encode(&sample(), 30).unwrap());
+        let length = (thumbnail.len() + 2) as u16;
+        let mut file = picture[..2].to_vec();
+        file.extend([0xff, 0xe1]);
+        file.extend(length.to_be_bytes());
+        file.extend(&thumbnail);
+        file.extend(&picture[2..]);
+        assert_eq!(decode(&file, LIMIT).unwrap().pixels, decode(&picture, LIMIT).unwrap().pixels);
+        for cut in 1..300 {
+            assert!(decode(&file[..file.len() - cut], LIMIT).is_err(), "cut by {cut}");
         }
     }
 

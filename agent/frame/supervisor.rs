@@ -8,7 +8,7 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{self, RecvTimeoutError};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant, SystemTime};
 
@@ -19,7 +19,7 @@ use super::slot::Slot;
 use super::source::{self, Next};
 use super::{Captured, Frame};
 use crate::backoff::Backoff;
-use crate::config::{CameraConfig, Limits};
+use crate::config::{CameraConfig, Limits, SourceConfig};
 use crate::stop::Stop;
 
 /// Reader threads that hang in a driver.
@@ -106,20 +106,20 @@ impl Feed {
 
 /// Runs a camera on this thread until `stop`.
 pub fn supervise(config: &CameraConfig, limits: &Limits, feed: &Arc<Feed>, stop: &Stop) {
-    let mut backoff = Backoff::default();
+    let mut backoff = backoff(config);
     let mut stuck: Vec<JoinHandle<()>> = Vec::new();
     while !stop.is_set() {
-        let begun = Instant::now();
         stuck.retain(|reader| !reader.is_finished());
-        let reason = if stuck.len() >= MAX_STUCK {
-            format!("{MAX_STUCK} readers hang in the driver; a restart of the camera or the gateway may be needed")
+        let (reason, streamed) = if stuck.len() >= MAX_STUCK {
+            let reason = "readers hang in the driver; a restart of the camera or the gateway may be needed";
+            (format!("{MAX_STUCK} {reason}"), Duration::ZERO)
         } else {
             one_opening(config, limits, feed, stop, &mut stuck)
         };
         if stop.is_set() {
             return;
         }
-        if begun.elapsed() > WELL_AFTER {
+        if streamed > WELL_AFTER {
             backoff.reset();
         }
         let delay = backoff.next_delay();
@@ -131,15 +131,25 @@ pub fn supervise(config: &CameraConfig, limits: &Limits, feed: &Arc<Feed>, stop:
     }
 }
 
-/// One opening from start to end: why it ended. A reader that hangs is added to `stuck`.
+/// 1 s to 60 s; a folder costs nothing to look at, and a first part in it must not wait for a minute.
+fn backoff(config: &CameraConfig) -> Backoff {
+    let most = if matches!(config.source, SourceConfig::Folder(_)) { 5 } else { 60 };
+    Backoff::new(Duration::from_secs(1), Duration::from_secs(most))
+}
+
+/// One opening from start to end: why it ended, and for how long pictures came. A reader that hangs is added to `stuck`.
 fn one_opening(
     config: &CameraConfig,
     limits: &Limits,
     feed: &Arc<Feed>,
     stop: &Stop,
     stuck: &mut Vec<JoinHandle<()>>,
-) -> String {
-    let reader = Arc::new(Reader { abandoned: AtomicBool::new(false), busy: Mutex::new(Some(Instant::now())) });
+) -> (String, Duration) {
+    let reader = Arc::new(Reader {
+        abandoned: AtomicBool::new(false),
+        busy: Mutex::new(Some(Instant::now())),
+        first: OnceLock::new(),
+    });
     let (ended, end) = mpsc::sync_channel(1);
     let hang = Duration::from_secs_f64(config.hang_timeout_s.get()) + config.source.own_timeout();
     let spawned = {
@@ -157,19 +167,20 @@ fn one_opening(
     };
     let handle = match spawned {
         Ok(handle) => handle,
-        Err(e) => return format!("no thread for the camera: {e}"),
+        Err(e) => return (format!("no thread for the camera: {e}"), Duration::ZERO),
     };
     loop {
         match end.recv_timeout(TICK) {
-            Ok(reason) => return reason,
-            Err(RecvTimeoutError::Disconnected) => return "the reader is gone".to_owned(),
+            Ok(reason) => return (reason, reader.streamed()),
+            Err(RecvTimeoutError::Disconnected) => return ("the reader is gone".to_owned(), reader.streamed()),
             Err(RecvTimeoutError::Timeout) => {}
         }
         let silent = reader.silent_for();
         if stop.is_set() || silent > hang {
             reader.abandoned.store(true, Ordering::Release);
             stuck.push(handle);
-            return format!("the camera hangs: nothing for {:.0} s", silent.as_secs_f64());
+            let reason = format!("the camera hangs: nothing for {:.0} s", silent.as_secs_f64());
+            return (reason, reader.streamed().saturating_sub(silent));
         }
     }
 }
@@ -179,11 +190,17 @@ struct Reader {
     abandoned: AtomicBool,
     /// Since when the reader is inside a call of the source; `None` while it waits for the next picture to be due.
     busy: Mutex<Option<Instant>>,
+    /// When the first picture came.
+    first: OnceLock<Instant>,
 }
 
 impl Reader {
     fn silent_for(&self) -> Duration {
         self.busy.lock().unwrap_or_else(PoisonError::into_inner).map_or(Duration::ZERO, |since| since.elapsed())
+    }
+
+    fn streamed(&self) -> Duration {
+        self.first.get().map_or(Duration::ZERO, Instant::elapsed)
     }
 
     fn set_busy(&self, since: Option<Instant>) {
@@ -215,6 +232,10 @@ impl Reader {
                 info!(camera = %feed.name, "streaming");
                 feed.set_phase(Phase::Streaming, None);
             }
+            if matches!(next, Next::Idle) {
+                continue;
+            }
+            self.first.get_or_init(Instant::now);
             // From the plan, not from now, so that the rate is kept on average; never further behind than one pace.
             due = (due + pace).max(Instant::now().checked_sub(pace).unwrap_or(due));
             feed.deliver(next);

@@ -114,22 +114,18 @@ impl Video {
 
 impl FrameSource for Video {
     fn next(&mut self, due: Instant) -> Result<Next> {
-        loop {
-            if self.capture.grab()? {
-                if self.live() && Instant::now() < due {
-                    continue;
+        if self.capture.grab()? {
+            let early = self.live() && Instant::now() < due;
+            return if early { Ok(Next::Idle) } else { self.retrieve() };
+        }
+        match self.kind {
+            Kind::Live => bail!("the stream ended or sent nothing within its time-out"),
+            Kind::File { repeat: false, .. } => Ok(Next::Ended),
+            Kind::File { repeat: true, .. } => {
+                if !self.capture.set(videoio::CAP_PROP_POS_FRAMES, 0.0)? || !self.capture.grab()? {
+                    return Ok(Next::Ended); // opened again by the supervisor, which has the same effect
                 }
-                return self.retrieve();
-            }
-            match self.kind {
-                Kind::Live => bail!("the stream ended or sent nothing within its time-out"),
-                Kind::File { repeat: false, .. } => return Ok(Next::Ended),
-                Kind::File { repeat: true, .. } => {
-                    if !self.capture.set(videoio::CAP_PROP_POS_FRAMES, 0.0)? || !self.capture.grab()? {
-                        return Ok(Next::Ended); // opened again by the supervisor, which has the same effect
-                    }
-                    return self.retrieve();
-                }
+                self.retrieve()
             }
         }
     }

@@ -236,6 +236,11 @@ impl Manifest {
                 "output {name}: odd stride {}",
                 output.stride
             );
+            ensure!(
+                input.multiple_of.is_multiple_of(output.stride),
+                "output {name}: its stride {} does not divide input.multiple_of",
+                output.stride
+            );
             match output.kind {
                 OutputKind::Features => ensure!((1..=4096).contains(&channels), "output {name}: {channels} channels"),
                 OutputKind::Scores => {
@@ -260,6 +265,12 @@ impl Manifest {
         for class in &self.classes {
             ensure!((0.0..=1.0).contains(&class.threshold), "class {}: threshold must be 0 to 1", class.name);
         }
+        let golden = &self.golden.input.shape;
+        let sides = |n: &usize| *n > 0 && n.is_multiple_of(input.multiple_of as usize);
+        ensure!(
+            golden.len() == 4 && golden[..2] == [1, 3] && golden[2..].iter().all(sides),
+            "the golden input is {golden:?}, not (1, 3, height, width) in multiples of input.multiple_of"
+        );
         for output in &self.outputs {
             ensure!(self.golden.outputs.contains_key(&output.name), "output {} has no golden vector", output.name);
         }

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use rumqttc::{
     AsyncClient, ConnectReturnCode, ConnectionError, EventLoop, Incoming, LastWill, MqttOptions, Outgoing, QoS,
+    SubscribeReasonCode,
 };
 use thiserror::Error;
 use tokio::sync::mpsc;
@@ -56,7 +57,7 @@ impl LinkOptions {
             client_id,
             user: config.user.clone(),
             password_file: config.password_file.clone(),
-            keep_alive: Duration::from_secs_f64(config.keep_alive_s.get().max(5.0)),
+            keep_alive: Duration::from_secs(config.keep_alive_s.get()),
             max_packet: config.max_packet_kib.get() as usize * 1024,
             will: None,
         }
@@ -193,6 +194,11 @@ async fn pump(mut event_loop: EventLoop, events: mpsc::Sender<Event>) {
                 Some(token) => Event::Acknowledged(token),
                 None => continue,
             },
+            Ok(rumqttc::Event::Incoming(Incoming::SubAck(ack)))
+                if ack.return_codes.contains(&SubscribeReasonCode::Failure) =>
+            {
+                Event::Lost("the broker refuses the subscription: is this user allowed to read these topics?".into())
+            }
             Ok(rumqttc::Event::Incoming(Incoming::Publish(publish))) => {
                 Event::Message { topic: publish.topic, payload: publish.payload.to_vec(), retained: publish.retain }
             }

@@ -163,7 +163,7 @@ pub struct GatewayState {
     pub schema: String,
     /// Whether the agent is connected.
     pub online: bool,
-    /// Why not: `stopped`, or `connection lost` (sent by the broker).
+    /// Why not (`stopped`, or `connection lost`, sent by the broker), or what is wrong though it is online.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
     /// The agent's version.
@@ -230,6 +230,8 @@ pub struct CameraState {
     pub dropped: u64,
     /// Pictures that could not be decoded whole, or on which the model failed.
     pub no_verdict: u64,
+    /// Alarms that were not raised because `alarm.max_active` were active.
+    pub suppressed: u64,
     /// Times that the camera was given up and opened again.
     pub reopened: u64,
     /// The anomaly check.

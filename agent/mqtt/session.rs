@@ -31,6 +31,8 @@ pub const ACK_TIMEOUT: Duration = Duration::from_secs(60);
 const DRAIN: Duration = Duration::from_millis(2500);
 /// Acknowledgements are written to the disk together, at least this often.
 const FLUSH: Duration = Duration::from_millis(50);
+/// How long to leave a disk alone that has just refused.
+const AFTER_TROUBLE: Duration = Duration::from_secs(1);
 /// A connection that lasted this long resets the back-off.
 const WELL_AFTER: Duration = Duration::from_secs(10);
 /// Room for topic and header in a packet.
@@ -77,6 +79,10 @@ struct Flight {
     version: u64,
     sent: BTreeMap<Token, (Sent, Instant)>,
     acknowledged: Vec<i64>,
+    /// When acknowledgements are to be written.
+    flush_at: Option<Instant>,
+    /// The outbox could not be read: not again before.
+    fill_after: Instant,
 }
 
 impl Session {
@@ -92,9 +98,13 @@ impl Session {
             let reason = match connected {
                 Ok(link) => {
                     info!(broker = %self.options.host, "connected");
-                    self.outbox.set_online(true);
+                    // Results that waited through an outage are of no use any more.
+                    while self.results.try_recv().is_ok() {}
+                    self.outbox.went_online();
                     let ended = self.serve(link).await;
-                    self.outbox.set_online(false);
+                    if let Err(e) = block_in_place(|| self.outbox.went_offline()) {
+                        error!("what waits cannot be marked as replayed: {e:#}");
+                    }
                     match ended {
                         Some(reason) => reason,
                         None => return,
@@ -116,15 +126,25 @@ impl Session {
 
     /// One connection: why it ended, or `None` when it is time to stop.
     async fn serve(&mut self, link: Link) -> Option<String> {
-        let mut flight = Flight { link, cursor: 0, version: 0, sent: BTreeMap::new(), acknowledged: Vec::new() };
+        let mut flight = Flight {
+            link,
+            cursor: 0,
+            version: 0,
+            sent: BTreeMap::new(),
+            acknowledged: Vec::new(),
+            flush_at: None,
+            fill_after: Instant::now(),
+        };
         let stop = self.stop.clone();
         let (outbox, board) = (Arc::clone(&self.outbox), Arc::clone(&self.board));
         let mut closing: Option<Instant> = None;
         loop {
-            if let Err(e) = block_in_place(|| self.fill(&mut flight)) {
-                // The disk, not the broker: wait a little and go on, the messages are still there.
+            if Instant::now() >= flight.fill_after
+                && let Err(e) = block_in_place(|| self.fill(&mut flight))
+            {
+                // The disk, not the broker: the messages are still there.
                 error!("the outbox cannot be read: {e:#}");
-                sleep(Duration::from_secs(1)).await;
+                flight.fill_after = Instant::now() + AFTER_TROUBLE;
             }
             if let Some(deadline) = closing
                 && (flight.sent.is_empty() || Instant::now() >= deadline)
@@ -141,9 +161,7 @@ impl Session {
                     Event::Acknowledged(token) => {
                         if let Some((Sent::Row(id), _)) = flight.sent.remove(&token) {
                             flight.acknowledged.push(id);
-                        }
-                        if flight.acknowledged.len() >= self.window || flight.sent.is_empty() {
-                            self.flush(&mut flight);
+                            flight.flush_at.get_or_insert(Instant::now() + FLUSH);
                         }
                     }
                     Event::Message { .. } => {}
@@ -154,13 +172,11 @@ impl Session {
                 },
                 () = outbox.appended.notified() => {}
                 () = board.changed.notified() => {}
-                Some(result) = self.results.recv(), if room => {
-                    let token = flight.link.publish(&result.topic, result.payload, result.qos, false);
-                    if let (Some(token), 1) = (token, result.qos) {
-                        flight.sent.insert(token, (Sent::Other, Instant::now()));
-                    }
+                Some(result) = self.results.recv(), if room => self.pass(result, &mut flight),
+                () = sleep_until(flight.flush_at.unwrap_or_else(Instant::now)), if flight.flush_at.is_some() => {
+                    self.flush(&mut flight);
                 }
-                () = sleep(FLUSH), if !flight.acknowledged.is_empty() => self.flush(&mut flight),
+                () = sleep_until(flight.fill_after), if flight.fill_after > Instant::now() => {}
                 () = sleep_until(overdue) => {
                     if oldest.is_some() {
                         self.flush(&mut flight);
@@ -176,8 +192,12 @@ impl Session {
     /// Sends states, then messages in order, until the window is full.
     fn fill(&mut self, flight: &mut Flight) -> anyhow::Result<()> {
         while let Some((version, topic, payload)) = self.board.after(flight.version) {
-            let Some(token) = flight.link.publish(&topic, payload, 1, true) else { return Ok(()) };
-            flight.sent.insert(token, (Sent::Other, Instant::now()));
+            if self.fits(&topic, &payload) {
+                let Some(token) = flight.link.publish(&topic, payload, 1, true) else { return Ok(()) };
+                flight.sent.insert(token, (Sent::Other, Instant::now()));
+            } else {
+                warn!(topic, "{} bytes are over mqtt.max_packet_kib and are not published", payload.len());
+            }
             flight.version = version;
         }
         let room = self.window.saturating_sub(flight.sent.len());
@@ -188,26 +208,47 @@ impl Session {
             let id = queued.id;
             let (topic, retain) = (queued.message.topic.clone(), queued.message.retain);
             let payload = marked(queued);
-            if payload.len() + topic.len() + HEADER > self.options.max_packet {
-                let reason = format!("{} bytes are over mqtt.max_packet_kib", payload.len());
-                warn!(topic, "a message is set aside: {reason}");
-                self.outbox.set_aside(id, &reason)?;
-            } else {
+            if self.fits(&topic, &payload) {
                 let Some(token) = flight.link.publish(&topic, payload, 1, retain) else { return Ok(()) };
                 flight.sent.insert(token, (Sent::Row(id), Instant::now()));
+            } else {
+                let reason = format!("{} bytes are over mqtt.max_packet_kib", payload.len());
+                warn!(topic, "a message is set aside: {reason}");
+                if let Err(e) = self.outbox.set_aside(id, &reason) {
+                    // It stays in the queue until the next connection, and is in nobody's way until then.
+                    error!("it could not be set aside: {e:#}");
+                }
             }
             flight.cursor = id;
         }
         Ok(())
     }
 
+    /// Sends a result, or leaves it out.
+    fn pass(&self, result: Passing, flight: &mut Flight) {
+        if self.fits(&result.topic, &result.payload) {
+            let token = flight.link.publish(&result.topic, result.payload, result.qos, false);
+            if let (Some(token), 1) = (token, result.qos) {
+                flight.sent.insert(token, (Sent::Other, Instant::now()));
+            }
+        }
+    }
+
+    fn fits(&self, topic: &str, payload: &[u8]) -> bool {
+        payload.len() + topic.len() + HEADER <= self.options.max_packet
+    }
+
     fn flush(&self, flight: &mut Flight) {
+        flight.flush_at = None;
         if flight.acknowledged.is_empty() {
             return;
         }
         match block_in_place(|| self.outbox.delivered(&flight.acknowledged)) {
             Ok(()) => flight.acknowledged.clear(),
-            Err(e) => error!("acknowledgements cannot be written, so messages may go out again: {e:#}"),
+            Err(e) => {
+                error!("acknowledgements cannot be written, so messages may go out again: {e:#}");
+                flight.flush_at = Some(Instant::now() + AFTER_TROUBLE);
+            }
         }
     }
 }

@@ -14,6 +14,7 @@
 
 mod schema;
 
+use std::fs::File;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -89,6 +90,9 @@ pub struct Outbox {
     connection: Mutex<Connection>,
     quota: Quota,
     online: AtomicBool,
+    trouble: Mutex<Option<String>>,
+    /// Held while this process uses the folder.
+    _lock: File,
     /// Wakes the sending side.
     pub appended: Arc<Notify>,
 }
@@ -97,10 +101,38 @@ impl Outbox {
     /// Opens or makes the outbox in a folder. A damaged file is set aside, never deleted.
     ///
     /// # Errors
-    /// The folder cannot be written.
+    /// The folder cannot be written, or another process uses it.
     pub fn open(dir: &Path, quota: Quota) -> Result<Self> {
-        let connection = schema::open(dir).with_context(|| format!("cannot open the outbox in {}", dir.display()))?;
-        Ok(Self { connection: Mutex::new(connection), quota, online: AtomicBool::new(false), appended: Arc::default() })
+        let context = || format!("cannot open the outbox in {}", dir.display());
+        let lock = schema::lock(dir).with_context(context)?;
+        let connection = schema::open(dir).with_context(context)?;
+        Ok(Self {
+            connection: Mutex::new(connection),
+            quota,
+            online: AtomicBool::new(false),
+            trouble: Mutex::new(None),
+            _lock: lock,
+            appended: Arc::default(),
+        })
+    }
+
+    /// Messages that wait in a folder's outbox, without opening it for use: safe beside a running daemon.
+    ///
+    /// # Errors
+    /// The file cannot be read.
+    pub fn waiting(dir: &Path) -> Result<u64> {
+        schema::waiting(dir).with_context(|| format!("cannot read the outbox in {}", dir.display()))
+    }
+
+    /// Why nothing can be recorded at the moment, if so.
+    #[must_use]
+    pub fn trouble(&self) -> Option<String> {
+        self.trouble.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Says, or takes back, that nothing can be recorded.
+    pub fn set_trouble(&self, trouble: Option<String>) {
+        *self.trouble.lock().unwrap_or_else(PoisonError::into_inner) = trouble;
     }
 
     fn lock(&self) -> MutexGuard<'_, Connection> {
@@ -108,9 +140,19 @@ impl Outbox {
         self.connection.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Whether the broker is there; messages appended while it is not are marked.
-    pub fn set_online(&self, online: bool) {
-        self.online.store(online, Ordering::Release);
+    /// The broker is there.
+    pub fn went_online(&self) {
+        self.online.store(true, Ordering::Release);
+    }
+
+    /// The broker is gone: what waits now, and what is appended until it is back, is marked.
+    ///
+    /// # Errors
+    /// The marks cannot be written; the messages themselves are untouched.
+    pub fn went_offline(&self) -> Result<()> {
+        self.online.store(false, Ordering::Release);
+        self.lock().execute("UPDATE messages SET offline = 1 WHERE offline = 0", [])?;
+        Ok(())
     }
 
     /// Whether the broker is there.
@@ -211,7 +253,7 @@ impl Outbox {
     pub fn counts(&self) -> Result<Counts> {
         let connection = self.lock();
         let get = |name| schema::counter(&connection, name);
-        let queued = connection.query_row("SELECT count(*) FROM messages", [], |row| row.get::<_, i64>(0))?;
+        let queued = connection.query_row("SELECT coalesce(sum(n), 0) FROM sizes", [], |row| row.get::<_, i64>(0))?;
         Ok(Counts {
             appended: get("appended")?,
             delivered: get("delivered")?,

@@ -1,10 +1,11 @@
 //! The outbox's tables, its quota, and what happens when the file is damaged.
 
+use std::fs::{File, TryLockError};
 use std::path::Path;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use anyhow::{Context, Result};
-use rusqlite::{Connection, params};
+use anyhow::{Context, Result, bail};
+use rusqlite::{Connection, OpenFlags, params};
 use tracing::error;
 
 use super::Quota;
@@ -29,9 +30,30 @@ const TABLES: &str = "
     UPDATE messages SET offline = 1 WHERE offline = 0;
 ";
 
+/// Takes the folder for this process.
+pub fn lock(dir: &Path) -> Result<File> {
+    std::fs::create_dir_all(dir).with_context(|| format!("cannot make the folder {}", dir.display()))?;
+    let lock = File::create(dir.join("lock")).context("cannot write there")?;
+    match lock.try_lock() {
+        Ok(()) => Ok(lock),
+        Err(TryLockError::WouldBlock) => bail!("another inspectd uses this state folder"),
+        Err(TryLockError::Error(e)) => Err(e).context("cannot lock it"),
+    }
+}
+
+/// Messages in the file, which is only read; 0 where there is none.
+pub fn waiting(dir: &Path) -> Result<u64> {
+    let path = dir.join(FILE);
+    if !path.exists() {
+        return Ok(0);
+    }
+    let connection = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
+    connection.busy_timeout(Duration::from_secs(2))?;
+    Ok(connection.query_row("SELECT coalesce(sum(n), 0) FROM sizes", [], |row| row.get::<_, i64>(0))? as u64)
+}
+
 /// Opens the file, and makes a new one where it is missing or damaged.
 pub fn open(dir: &Path) -> Result<Connection> {
-    std::fs::create_dir_all(dir).with_context(|| format!("cannot make the folder {}", dir.display()))?;
     let path = dir.join(FILE);
     match connect(&path) {
         Ok(connection) => Ok(connection),
@@ -91,7 +113,8 @@ pub fn counter(connection: &Connection, name: &str) -> Result<u64> {
     Ok(statement.query_row([name], |row| row.get::<_, i64>(0))? as u64)
 }
 
-/// Drops what is over the quota: oldest snapshots, then oldest events.
+/// Drops what is over the quota: oldest snapshots, then oldest events and states, and last of all the empty messages
+/// that take cleared alarms off the broker, since nothing else ever would.
 pub fn make_room(connection: &Connection, quota: Quota) -> Result<()> {
     let size = |images: i64| -> Result<(u64, u64)> {
         let mut statement = connection.prepare_cached("SELECT n, bytes FROM sizes WHERE images = ?1")?;
@@ -102,15 +125,22 @@ pub fn make_room(connection: &Connection, quota: Quota) -> Result<()> {
     loop {
         let ((images, image_bytes), (events, event_bytes)) = (size(1)?, size(0)?);
         let crowded = images + events > quota.messages;
-        let which = if images > 0 && (image_bytes > quota.image_bytes || crowded) {
-            "kind = 2"
+        let which: &[&str] = if images > 0 && (image_bytes > quota.image_bytes || crowded) {
+            &["kind = 2"]
         } else if events > 0 && (event_bytes > quota.event_bytes || crowded) {
-            "kind != 2"
+            &["kind != 2 AND NOT (kind = 1 AND length(payload) = 0)", "kind != 2"]
         } else {
             break;
         };
-        let sql = format!("DELETE FROM messages WHERE id = (SELECT min(id) FROM messages WHERE {which})");
-        dropped += connection.prepare_cached(&sql)?.execute([])? as u64;
+        for which in which {
+            let sql =
+                format!("DELETE FROM messages WHERE id = (SELECT id FROM messages WHERE {which} ORDER BY id LIMIT 1)");
+            let gone = connection.prepare_cached(&sql)?.execute([])? as u64;
+            dropped += gone;
+            if gone > 0 {
+                break;
+            }
+        }
     }
     if dropped > 0 {
         count(connection, "dropped", dropped)?;

@@ -27,7 +27,7 @@ fn in_order_until_acknowledged_and_across_restarts() {
     let dir = tempfile::tempdir().unwrap();
     {
         let outbox = Outbox::open(dir.path(), QUOTA).unwrap();
-        outbox.set_online(true);
+        outbox.went_online();
         for n in 0..5_u8 {
             assert_eq!(push(&outbox, Kind::Event, &[n]), u64::from(n) + 1);
         }
@@ -43,6 +43,45 @@ fn in_order_until_acknowledged_and_across_restarts() {
     assert!(queued.iter().all(|q| q.offline), "they waited without a broker");
     assert_eq!(push(&outbox, Kind::Event, &[5]), 6, "sequence numbers go on");
     assert_eq!(assert_adds_up(&outbox), Counts { appended: 6, delivered: 2, dropped: 0, dead: 0, queued: 4 });
+}
+
+#[test]
+fn what_waits_when_the_broker_goes_is_marked() {
+    let dir = tempfile::tempdir().unwrap();
+    let outbox = Outbox::open(dir.path(), QUOTA).unwrap();
+    outbox.went_online();
+    push(&outbox, Kind::Event, b"a");
+    outbox.went_offline().unwrap();
+    outbox.went_online();
+    push(&outbox, Kind::Event, b"b");
+    assert_eq!(outbox.peek(0, 9).unwrap().iter().map(|q| q.offline).collect::<Vec<_>>(), [true, false]);
+}
+
+#[test]
+fn one_process_at_a_time_and_a_look_from_outside() {
+    let dir = tempfile::tempdir().unwrap();
+    assert_eq!(Outbox::waiting(dir.path()).unwrap(), 0);
+    let outbox = Outbox::open(dir.path(), QUOTA).unwrap();
+    outbox.went_online();
+    push(&outbox, Kind::Event, b"a");
+    let second = format!("{:#}", Outbox::open(dir.path(), QUOTA).err().unwrap());
+    assert!(second.contains("another inspectd"), "{second}");
+    assert_eq!(Outbox::waiting(dir.path()).unwrap(), 1);
+    assert!(!outbox.peek(0, 1).unwrap()[0].offline, "a look changes nothing");
+}
+
+#[test]
+fn a_full_queue_keeps_what_takes_an_alarm_off_the_broker() {
+    let dir = tempfile::tempdir().unwrap();
+    let quota = Quota { messages: 5, image_bytes: 1, event_bytes: 1 << 20 };
+    let outbox = Outbox::open(dir.path(), quota).unwrap();
+    push(&outbox, Kind::Alarm, b"");
+    for _ in 0..20 {
+        push(&outbox, Kind::Event, b"e");
+    }
+    let left = outbox.peek(0, 9).unwrap();
+    assert_eq!((left.len(), left[0].message.kind), (5, Kind::Alarm));
+    assert_adds_up(&outbox);
 }
 
 #[test]

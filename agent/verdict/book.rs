@@ -106,21 +106,24 @@ impl AlarmBook {
         self.cameras.values().map(|page| page.active.len()).sum()
     }
 
-    /// What a verdict changes. Must be called once a verdict, in the camera's order.
-    ///
-    /// # Errors
-    /// The snapshot cannot be made.
-    pub fn decide(&mut self, camera: &str, verdict: &Verdict, now: Timestamp) -> Result<Entry> {
+    /// What a verdict changes. Must be called once a verdict, in the camera's order. A snapshot that cannot be made
+    /// (a side over 65,535 px) is left out; the alarm is not.
+    pub fn decide(&mut self, camera: &str, verdict: &Verdict, now: Timestamp) -> Entry {
         let (Some(page), Some(frame), None) = (self.cameras.get_mut(camera), verdict.frame(), &verdict.no_verdict)
         else {
-            return Ok(Entry::default()); // a frame without a verdict says nothing about any alarm
+            return Entry::default(); // a frame without a verdict says nothing about any alarm
         };
         let changes = page.tracker.step(&verdict.findings, (frame.image.width, frame.image.height));
         if changes.is_empty() {
-            return Ok(Entry::default());
+            return Entry::default();
         }
         let raises = changes.iter().any(|c| !matches!(c, Change::Cleared(..)));
-        let image = if raises { Some(picture(&frame.image, &verdict.findings, &self.config)?) } else { None };
+        let snapshot = || {
+            picture(&frame.image, &verdict.findings, &self.config)
+                .inspect_err(|e| warn!(camera, "an alarm goes without a snapshot: {e:#}"))
+                .ok()
+        };
+        let image = if raises { snapshot() } else { None };
         let mut entry = Entry { image, at: now, ..Entry::default() };
         for change in changes {
             let (transition, alarm) = match change {
@@ -143,7 +146,13 @@ impl AlarmBook {
             };
             entry.events.push((Uuid::now_v7(), transition, alarm));
         }
-        Ok(entry)
+        entry
+    }
+
+    /// Alarms of a camera that were not raised because too many were active.
+    #[must_use]
+    pub fn suppressed(&self, camera: &str) -> u64 {
+        self.cameras.get(camera).map_or(0, |page| page.tracker.suppressed())
     }
 
     /// Appends an entry to the outbox: the snapshot before the events that name it.

@@ -29,6 +29,8 @@ struct Track {
     unseen: u64,
     /// The score that was last reported, once it is an alarm.
     reported: Option<f32>,
+    /// It would be an alarm, but too many are; it was counted.
+    suppressed: bool,
 }
 
 /// Follows the findings of one camera.
@@ -49,8 +51,8 @@ impl Tracker {
     #[must_use]
     pub fn new(config: &AlarmConfig) -> Self {
         Self {
-            raise_after: config.raise_after.get().min(64) as u32,
-            raise_within: config.raise_within.get().min(64) as u32,
+            raise_after: config.raise_after.get() as u32,
+            raise_within: config.raise_within.get() as u32,
             clear_after: config.clear_after.get(),
             update_step: config.update_step.get() as f32,
             max_active: config.max_active.get() as usize,
@@ -77,7 +79,15 @@ impl Tracker {
 
     fn start(&mut self, finding: Finding, history: u64) -> u64 {
         self.next_id += 1;
-        self.tracks.push(Track { id: self.next_id, finding, motion: [0.0; 2], history, unseen: 0, reported: None });
+        self.tracks.push(Track {
+            id: self.next_id,
+            finding,
+            motion: [0.0; 2],
+            history,
+            unseen: 0,
+            reported: None,
+            suppressed: false,
+        });
         self.next_id
     }
 
@@ -135,7 +145,8 @@ impl Tracker {
                         active += 1;
                         track.reported = Some(track.finding.score);
                         changes.push(Change::Raised(track.id, track.finding.clone()));
-                    } else if track.history.count_ones() == self.raise_after {
+                    } else if !track.suppressed {
+                        track.suppressed = true;
                         self.suppressed += 1;
                     }
                 }
@@ -187,7 +198,10 @@ fn centre(b: [f32; 4]) -> (f32, f32) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::{Severity, value::Count};
+    use crate::config::{
+        Severity,
+        value::{Count, Frames},
+    };
     use crate::mqtt::payload::AlarmKind;
 
     const FRAME: (u32, u32) = (640, 480);
@@ -199,8 +213,8 @@ mod tests {
 
     fn tracker(after: u64, within: u64, clear: u64) -> Tracker {
         Tracker::new(&AlarmConfig {
-            raise_after: Count::of(after),
-            raise_within: Count::of(within),
+            raise_after: Frames::of(after),
+            raise_within: Frames::of(within),
             clear_after: Count::of(clear),
             ..AlarmConfig::default()
         })

@@ -46,7 +46,7 @@ fn open(outbox: &Outbox, cameras: &[&str]) -> AlarmBook {
 }
 
 fn step(book: &mut AlarmBook, outbox: &Outbox, seq: u64, findings: &[[f32; 4]]) {
-    let entry = book.decide("cam", &verdict(seq, findings), Timestamp::now()).unwrap();
+    let entry = book.decide("cam", &verdict(seq, findings), Timestamp::now());
     book.record(&entry, outbox).unwrap();
 }
 
@@ -118,7 +118,22 @@ fn a_frame_without_verdict_neither_raises_nor_clears() {
     step(&mut book, &outbox, 0, &[[10.0, 10.0, 20.0, 20.0]]);
     for seq in 1..10 {
         let blind = Verdict { no_verdict: Some("cut off".into()), ..verdict(seq, &[]) };
-        assert!(book.decide("cam", &blind, Timestamp::now()).unwrap().is_empty());
+        assert!(book.decide("cam", &blind, Timestamp::now()).is_empty());
     }
     assert_eq!(book.active(), 1);
+}
+
+#[test]
+fn a_frame_too_wide_for_a_snapshot_is_an_alarm_all_the_same() {
+    let dir = tempfile::tempdir().unwrap();
+    let outbox = Outbox::open(dir.path(), QUOTA).unwrap();
+    let mut book = open(&outbox, &["cam"]);
+    let mut wide = verdict(0, &[[10.0, 0.0, 20.0, 1.0]]);
+    if let Captured::Frame(frame) = &mut wide.captured {
+        (frame.image.width, frame.image.height, frame.image.pixels) = (70_000, 1, vec![0; 70_000]);
+    }
+    let entry = book.decide("cam", &wide, Timestamp::now());
+    book.record(&entry, &outbox).unwrap();
+    let events = events(&outbox);
+    assert_eq!((events.len(), events[0].body.image.as_ref()), (1, None));
 }
