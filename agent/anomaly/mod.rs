@@ -16,6 +16,8 @@ pub use region::Region;
 
 use crate::model::FeatureMap;
 
+/// Share of a map's mean that is taken off its strongest place for the frame's score.
+const COMMON: f32 = 0.4;
 /// Frames in the bank from which on scores are comparable.
 const SETTLED: usize = 4;
 
@@ -30,6 +32,16 @@ pub struct HeatMap {
     pub stride: usize,
     /// `width * height` distances, 0 (seen before) to about 1.
     pub data: Vec<f32>,
+}
+
+impl HeatMap {
+    fn max(&self) -> f32 {
+        self.data.iter().copied().fold(0.0, f32::max)
+    }
+
+    fn mean(&self) -> f32 {
+        self.data.iter().sum::<f32>() / self.data.len().max(1) as f32
+    }
 }
 
 /// What the check says about a frame.
@@ -78,11 +90,14 @@ impl Check {
     pub fn score(&mut self, features: &[FeatureMap]) -> Anomaly {
         self.patch.embed(features);
         let map = self.bank.distances(&self.patch);
-        let score = embed::top_mean(&map.data);
+        // A frame that is a little strange all over (light, sharpness) is less so than one with a strange place.
+        let everywhere = COMMON * map.mean();
+        let score = (map.max() - everywhere).max(0.0);
         let standing = self.standing();
         let over = standing.threshold().filter(|threshold| score > *threshold);
-        let regions =
-            over.map_or_else(Vec::new, |threshold| region::find(&map, threshold, |s| self.calibration.probability(s)));
+        let regions = over.map_or_else(Vec::new, |threshold| {
+            region::find(&map, threshold + everywhere, |peak| self.calibration.probability(peak - everywhere))
+        });
         // With fewer frames to compare with, everything looks stranger than it will later.
         if self.bank.frames() >= SETTLED {
             self.calibration.add(score);

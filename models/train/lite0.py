@@ -2,7 +2,7 @@
 
 Architecture: the `EfficientNet-Lite` release of the TensorFlow TPU models (Apache-2.0): MBConv blocks without
 squeeze-and-excite, ReLU6, fixed stem. Padding is TensorFlow's SAME, written as static padding, so that the graph
-holds for any height and width that are multiples of 32.
+holds for any height and width that are multiples of 16.
 """
 
 import zipfile
