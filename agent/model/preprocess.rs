@@ -103,7 +103,8 @@ pub fn prepare(image: &Image, roi: Region, spec: &InputSpec, input: &mut Input) 
     let method = if width <= w && height <= h { imgproc::INTER_AREA } else { imgproc::INTER_LINEAR };
     let size = Size::new(width as i32, height as i32);
     if k > 1 {
-        imgproc::resize(&binned, &mut small, size, 0.0, 0.0, method)?;
+        // Less than twofold is left, of pixels that are averages already.
+        imgproc::resize(&binned, &mut small, size, 0.0, 0.0, imgproc::INTER_LINEAR)?;
     } else {
         imgproc::resize(&part, &mut small, size, 0.0, 0.0, method)?;
     }
