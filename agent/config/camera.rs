@@ -145,7 +145,7 @@ impl Default for FolderSource {
 pub struct VideoSource {
     /// The file, in any format that FFmpeg reads.
     pub path: PathBuf,
-    /// At its end begin again.
+    /// At its end begin again at once; otherwise after the pause that every source gets that has ended.
     #[serde(default, rename = "loop")]
     pub repeat: bool,
 }
