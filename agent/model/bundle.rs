@@ -350,7 +350,7 @@ pub(crate) mod tests {
         for (from, to, expected) in [
             ("\"inspect.bundle/1\"", "\"inspect.bundle/2\"", "is not inspect.bundle/1"),
             ("\"size\": 256", "\"size\": 250", "must divide"),
-            ("\"1.0.0\"", "\"one\"", "1.2.3"),
+            ("\"1.0.1\"", "\"one\"", "1.2.3"),
             ("\"model\": \"model.onnx\"", "\"model\": \"other.onnx\"", "not listed"),
             ("\"CARD.md\": {", "\"../CARD.md\": {", "leads out"),
             ("\"name\": \"stage4\"", "\"name\": \"stage9\"", "stage9"),

@@ -18,6 +18,24 @@ import lite0
 
 GOLDEN_SIZE = 64  # px; the graph holds for any multiple of 16, so the golden picture can be small
 TOLERANCE = 1e-3  # of the largest absolute value of an output
+# Where the feature maps are taken: stage number -> (stride, channels).
+TAPS = {2: (8, 40), 4: (16, 112)}
+
+
+class Features(torch.nn.Module):
+    """forward: (1, 3, H, W) -> (stage2 (1, 40, H/8, W/8), stage4 (1, 112, H/16, W/16))."""
+
+    def __init__(self, net):
+        super().__init__()
+        self.net = net
+
+    def forward(self, x):
+        x, maps = lite0.relu6(self.net.stem(x)), []
+        for stage in range(max(TAPS) + 1):
+            x = self.net.stage(stage, x)
+            if stage in TAPS:
+                maps.append(x)
+        return tuple(maps)
 
 
 def golden_picture():
@@ -32,11 +50,11 @@ def golden_picture():
 
 def main(wheel, out):
     torch.set_num_threads(1)
-    net = lite0.load(wheel)
+    net = Features(lite0.load(wheel)).eval()
     out = Path(out)
     (out / "golden").mkdir(parents=True, exist_ok=True)
 
-    names = [f"stage{stage}" for stage in sorted(lite0.TAPS)]
+    names = [f"stage{stage}" for stage in sorted(TAPS)]
     picture = golden_picture()
     torch.onnx.export(
         net,
@@ -46,7 +64,7 @@ def main(wheel, out):
         output_names=names,
         opset_version=13,
         dynamic_axes={"image": {2: "height", 3: "width"}}
-        | {f"stage{s}": {2: f"height_{stride}", 3: f"width_{stride}"} for s, (stride, _) in lite0.TAPS.items()},
+        | {f"stage{s}": {2: f"height_{stride}", 3: f"width_{stride}"} for s, (stride, _) in TAPS.items()},
     )
     with torch.no_grad():
         maps = [m.numpy().astype("<f4") for m in net(torch.from_numpy(picture))]
@@ -61,7 +79,7 @@ def main(wheel, out):
     manifest = {
         "schema": "inspect.bundle/1",
         "name": "lite0-features",
-        "version": "1.0.0",
+        "version": "1.0.1",
         "model": "model.onnx",
         "input": {
             "name": "image",
@@ -74,7 +92,7 @@ def main(wheel, out):
         },
         "outputs": [
             {"name": f"stage{s}", "kind": "features", "stride": stride, "channels": channels}
-            for s, (stride, channels) in sorted(lite0.TAPS.items())
+            for s, (stride, channels) in sorted(TAPS.items())
         ],
         "classes": [],
         "golden": golden,
