@@ -21,7 +21,7 @@ SETS = ("neu_det", "deeppcb", "cplid", "magnetic_tile", "container", "pennfudan"
 ANY_WAY_UP = {"neu_det", "deeppcb", "magnetic_tile"}
 VALIDATION = 0.12  # share of the pictures that are never trained on
 LARGEST = 512  # px, longer side in memory
-MOST_UPSCALED = 2.0  # a picture is never brought in larger than that, by the agent neither
+MOST_UPSCALED = 2.0  # a picture is never brought in larger than that
 BACKGROUND = 127
 
 
@@ -33,13 +33,18 @@ def held_back(name, file):
 
 
 def annotations(root, name, validation):
-    images = json.loads((Path(root) / name / "annotations.json").read_text())["images"]
-    return [image for image in images if held_back(name, image["file"]) == validation]
+    return [image for image in listed(root, name) if held_back(name, image["file"]) == validation]
+
+
+def listed(root, name):
+    path = Path(root) / name / "annotations.json"
+    if not path.is_file():
+        raise SystemExit(f"{path} is missing; --data must name the folder that holds {', '.join(SETS)}")
+    return json.loads(path.read_text())["images"]
 
 
 def classes(root):
-    names = {b["class"] for s in SETS for i in json.loads((Path(root) / s / "annotations.json").read_text())["images"] for b in i["boxes"]}
-    return sorted(names)
+    return sorted({box["class"] for name in SETS for image in listed(root, name) for box in image["boxes"]})
 
 
 def read(path):

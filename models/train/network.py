@@ -20,8 +20,6 @@ import lite0
 from lite0 import relu6
 
 STRIDES = (8, 16, 32)
-# The first of these stages is trained, those before it stay frozen.
-TRAINED_STAGE = 5
 DETAIL = 160  # channels inside a detail block
 
 
@@ -148,15 +146,12 @@ class Detector(nn.Module):
         self.freeze()
 
     def freeze(self):
-        """Nothing before TRAINED_STAGE is trained, and no depthwise 5x5 of the backbone (see FixedDepthwise)."""
+        """Of the backbone only stage 5 is trained, without its depthwise weights (see FixedDepthwise)."""
         for parameter in self.backbone.parameters():
             parameter.requires_grad_(False)
-        for stage in self.backbone.stages[TRAINED_STAGE:]:
-            for block in stage:
-                for part in (block.expand, block.project):
-                    for parameter in part.parameters():
-                        parameter.requires_grad_(True)
-                block.depthwise.bias.requires_grad_(True)
+        for block in self.backbone.stages[5]:
+            for parameter in (*block.expand.parameters(), *block.project.parameters(), block.depthwise.bias):
+                parameter.requires_grad_(True)
 
     def frozen(self, x, depth):
         """Maps of stages 1 to 4 at strides 4, 8, 16 and 16."""
@@ -168,10 +163,7 @@ class Detector(nn.Module):
 
     def forward(self, x, size=0):
         wanted = SIZES[size]
-        if TRAINED_STAGE > 4:
-            with torch.no_grad():
-                maps = self.frozen(x, wanted.depth)
-        else:
+        with torch.no_grad():
             maps = self.frozen(x, wanted.depth)
         return self.heads(maps, size) + (maps[3],)
 

@@ -4,7 +4,7 @@
 
 A run writes DIR/checkpoint.pt now and then; the same command takes it up where it was. At the end DIR/weights.pt holds
 the averaged weights, which the next run may start from (--from): learning rate warms up and falls as half a cosine over
-each run. Training wants all of the picture's scales: --from a finished run with another seed goes on learning.
+each run. Give a run that starts --from another one another seed, so that it sees the pictures otherwise.
 """
 
 import argparse
