@@ -42,6 +42,9 @@ pub struct Manifest {
     pub golden: GoldenSpec,
     /// Every file of the bundle but `bundle.json`.
     pub files: BTreeMap<String, FileSpec>,
+    /// File that says what can be left out of the network; none where nothing can.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub elastic: Option<String>,
 }
 
 /// The network's input: one picture, `(1, 3, height, width)` float32, RGB, `(value - mean) / std` of 0..=255.
@@ -64,6 +67,9 @@ pub struct InputSpec {
     /// root of what it falls short, at most twofold; none where the network was made without it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub contrast: Option<f32>,
+    /// A small picture is brought in at most this many times its own size; any where none is given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub upscale: Option<f32>,
 }
 
 /// How a picture of another shape is brought into the network.
@@ -170,18 +176,27 @@ impl Bundle {
     fn open_inner(dir: &Path) -> Result<Self> {
         let text = read_limited(&dir.join("bundle.json"), MAX_MANIFEST)?;
         let manifest: Manifest = serde_json::from_slice(&text).context("bundle.json is no bundle manifest")?;
+        let read = |name: &String| Ok((name.clone(), read_limited(&dir.join(safe(name)?), MAX_FILE)?));
+        let files = manifest.files.keys().map(read).collect::<Result<_>>()?;
+        Self::of(&text, files)
+    }
+
+    /// Vets a bundle in memory: the bytes of `bundle.json`, and the files by name.
+    ///
+    /// # Errors
+    /// The first thing that is missing, changed, or not allowed.
+    pub fn of(text: &[u8], mut files: BTreeMap<String, Vec<u8>>) -> Result<Self> {
+        let manifest: Manifest = serde_json::from_slice(text).context("bundle.json is no bundle manifest")?;
         manifest.check()?;
-        let mut files = BTreeMap::new();
         for (name, spec) in &manifest.files {
-            let bytes = read_limited(&dir.join(safe(name)?), MAX_FILE)?;
+            let bytes = files.get(name).with_context(|| format!("{name} is missing"))?;
             ensure!(bytes.len() as u64 == spec.bytes, "{name} has {} bytes, not {}", bytes.len(), spec.bytes);
-            let hash = hex::encode(Sha256::digest(&bytes));
+            let hash = hex::encode(Sha256::digest(bytes));
             ensure!(
                 hash == spec.sha256.to_lowercase(),
                 "{name} was changed: its sha256 is {hash}, not {}",
                 spec.sha256
             );
-            files.insert(name.clone(), bytes);
         }
         let model = files.remove(&manifest.model).context("the model's file is not listed under files")?;
         let found =
@@ -195,8 +210,14 @@ impl Bundle {
             "the network must have one input, called {input}; it has {:?}",
             found.inputs.iter().map(|(name, _)| name).collect::<Vec<_>>()
         );
-        let sha256 = hex::encode(Sha256::digest(&text));
+        let sha256 = hex::encode(Sha256::digest(text));
         Ok(Self { manifest, sha256, model, files })
+    }
+
+    /// The bytes of one of its files, other than the network.
+    #[must_use]
+    pub fn file(&self, name: &str) -> Option<&[u8]> {
+        self.files.get(name).map(Vec::as_slice)
     }
 
     /// The values of a golden tensor.
@@ -225,6 +246,7 @@ impl Manifest {
             input.std.iter().all(|s| s.is_finite() && *s > 0.0) && input.mean.iter().all(|m| m.is_finite()),
             "input.mean and input.std must be finite, std above 0"
         );
+        ensure!(input.upscale.is_none_or(|u| (1.0..=16.0).contains(&u)), "input.upscale must be 1 to 16");
         ensure!(input.contrast.is_none_or(|c| (1.0..=128.0).contains(&c)), "input.contrast must be 1 to 128");
         let is_version = self.version.split('.').count() == 3
             && self.version.split('.').all(|n| !n.is_empty() && n.bytes().all(|b| b.is_ascii_digit()));
@@ -270,6 +292,10 @@ impl Manifest {
         ensure!(
             golden.len() == 4 && golden[..2] == [1, 3] && golden[2..].iter().all(sides),
             "the golden input is {golden:?}, not (1, 3, height, width) in multiples of input.multiple_of"
+        );
+        ensure!(
+            self.elastic.as_ref().is_none_or(|name| self.files.contains_key(name)),
+            "the file that elastic names is not listed under files"
         );
         for output in &self.outputs {
             ensure!(self.golden.outputs.contains_key(&output.name), "output {} has no golden vector", output.name);

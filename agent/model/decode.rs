@@ -24,6 +24,11 @@ impl Head {
         Self { thresholds: manifest.classes.iter().map(|c| c.threshold).collect() }
     }
 
+    /// From now on everything from this score on is decoded, whatever the classes' thresholds.
+    pub fn listen_from(&mut self, score: f32) {
+        self.thresholds.fill(score);
+    }
+
     /// Adds the detections, in input pixels, best first.
     pub fn decode(&self, maps: &[(OutputKind, FeatureMap)], detections: &mut Vec<Detection>) {
         let of = |kind| maps.iter().filter(move |(k, _)| *k == kind).map(|(_, map)| map);

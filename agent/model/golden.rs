@@ -3,11 +3,11 @@
 
 use anyhow::{Context, Result, ensure};
 
-use super::bundle::{Bundle, OutputKind};
+use super::bundle::Bundle;
 use super::preprocess::Input;
-use super::runtime::{Forward, Session};
+use super::runtime::Session;
 
-/// Runs the golden input and compares every feature map; gives the largest difference, as a share of the tolerance.
+/// Runs the golden input and compares every output; gives the largest difference, as a share of the tolerance.
 ///
 /// # Errors
 /// A difference over the tolerance, with the output's name.
@@ -17,11 +17,9 @@ pub fn verify(bundle: &Bundle, session: &mut Session) -> Result<f32> {
         anyhow::bail!("the golden input is {:?}, not (1, 3, height, width)", golden.input.shape);
     };
     let input = Input { width, height, data: bundle.tensor(&golden.input)?, ..Input::default() };
-    let mut forward = Forward::default();
-    session.run(&input, &mut forward)?;
+    let maps = session.maps(&input)?;
     let mut worst = 0.0_f32;
-    let features = bundle.manifest.outputs.iter().filter(|o| o.kind == OutputKind::Features);
-    for (spec, map) in features.zip(&forward.features) {
+    for (spec, (_, map)) in bundle.manifest.outputs.iter().zip(&maps) {
         let expected = golden.outputs.get(&spec.name).context("an output has no golden vector")?;
         ensure!(
             expected.shape == [1, map.channels, map.height, map.width],

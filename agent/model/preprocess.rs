@@ -58,9 +58,11 @@ pub fn input_size(spec: &InputSpec, width: u32, height: u32) -> (u32, u32) {
     match spec.fit {
         Fit::Stretch => (spec.size, spec.size),
         Fit::Aspect => {
-            let scale = f64::from(spec.size) / (f64::from(width) * f64::from(height)).sqrt();
+            let most = spec.upscale.map_or(f64::INFINITY, f64::from);
+            let scale = (f64::from(spec.size) / (f64::from(width) * f64::from(height)).sqrt()).min(most);
             let side = |n: u32| {
-                let steps = (f64::from(n) * scale / f64::from(spec.multiple_of)).round() as u32;
+                // Ties to even, as the training side rounds.
+                let steps = (f64::from(n) * scale / f64::from(spec.multiple_of)).round_ties_even() as u32;
                 (steps.max(1) * spec.multiple_of).min(spec.size * MAX_STRETCH)
             };
             (side(width), side(height))
@@ -162,6 +164,7 @@ mod tests {
             mean: [127.0; 3],
             std: [128.0; 3],
             contrast: None,
+            upscale: None,
         }
     }
 
@@ -176,6 +179,14 @@ mod tests {
         assert_eq!(input_size(&spec(Fit::Aspect), 640, 480), (288, 224));
         assert_eq!(input_size(&spec(Fit::Aspect), 8000, 10), (1024, 32));
         assert_eq!(input_size(&spec(Fit::Stretch), 500, 1254), (256, 256));
+    }
+
+    #[test]
+    fn a_small_picture_is_not_blown_up_further_than_allowed() {
+        let spec = InputSpec { size: 416, upscale: Some(2.0), ..spec(Fit::Aspect) };
+        assert_eq!(input_size(&spec, 640, 640), (416, 416));
+        assert_eq!(input_size(&spec, 200, 200), (384, 384), "400 in steps of 32");
+        assert_eq!(input_size(&spec, 100, 50), (192, 96));
     }
 
     #[test]

@@ -91,17 +91,33 @@ impl Session {
         Ok(Self { inner, outputs: manifest.outputs.clone(), head: Head::new(manifest) })
     }
 
+    /// From now on detections from this score on are given, whatever the classes' thresholds.
+    pub fn listen_from(&mut self, score: f32) {
+        self.head.listen_from(score);
+    }
+
     /// One forward pass.
     ///
     /// # Errors
     /// The runtime failed, or an output has another shape than the manifest says, or holds NaN.
     pub fn run(&mut self, input: &Input, forward: &mut Forward) -> Result<()> {
+        let maps = self.maps(input)?;
+        forward.features.clear();
+        forward.detections.clear();
+        self.head.decode(&maps, &mut forward.detections);
+        forward.features.extend(maps.into_iter().filter(|(kind, _)| *kind == OutputKind::Features).map(|(_, m)| m));
+        Ok(())
+    }
+
+    /// The outputs of one forward pass, in the manifest's order.
+    ///
+    /// # Errors
+    /// As [`Session::run`].
+    pub fn maps(&mut self, input: &Input) -> Result<Vec<(OutputKind, FeatureMap)>> {
         let shape = [1, 3, input.height, input.width];
         let tensor = TensorRef::from_array_view((shape, input.data.as_slice())).map_err(|e| anyhow!("{e}"))?;
         let outputs = self.inner.run(ort::inputs![tensor]).map_err(|e| anyhow!("the forward pass failed: {e}"))?;
-        forward.features.clear();
-        forward.detections.clear();
-        let mut maps: Vec<(OutputKind, FeatureMap)> = Vec::with_capacity(self.outputs.len());
+        let mut maps = Vec::with_capacity(self.outputs.len());
         for spec in &self.outputs {
             let value = outputs.get(&spec.name).with_context(|| format!("output {} is missing", spec.name))?;
             let (shape, data) = value.try_extract_tensor::<f32>().map_err(|e| anyhow!("output {}: {e}", spec.name))?;
@@ -112,9 +128,7 @@ impl Session {
             ensure!(data.iter().sum::<f32>().is_finite(), "output {} holds values that are no numbers", spec.name);
             maps.push((spec.kind, FeatureMap { channels, height, width, stride, data: data.to_vec() }));
         }
-        self.head.decode(&maps, &mut forward.detections);
-        forward.features.extend(maps.into_iter().filter(|(kind, _)| *kind == OutputKind::Features).map(|(_, m)| m));
-        Ok(())
+        Ok(maps)
     }
 }
 
