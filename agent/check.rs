@@ -11,8 +11,10 @@ use anyhow::{Result, anyhow, bail};
 
 use crate::config::{CameraConfig, Config};
 use crate::exit::Exit;
+use crate::fitting;
 use crate::frame::source::{self, Next};
 use crate::model::bundle::Bundle;
+use crate::model::extract::Base;
 use crate::model::{golden, runtime};
 use crate::mqtt::link::{Link, LinkOptions};
 use crate::outbox::Outbox;
@@ -78,8 +80,19 @@ fn model(config: &Config, environment: &runtime::Environment) -> Result<String> 
     let bundle = Bundle::open(&config.model.bundle)?;
     let mut session = runtime::Session::new(environment, &bundle)?;
     golden::verify(&bundle, &mut session)?;
+    let mut extraction = "";
+    if fitting::is_wanted(config) {
+        let base = Base::open(&config.model.bundle)?;
+        base.classes(&config.model.classes)?;
+        extraction = "; the first start extracts this gateway's own from it";
+    }
     let manifest = &bundle.manifest;
-    Ok(format!("{} {}, {} class(es), golden vectors hold", manifest.name, manifest.version, manifest.classes.len()))
+    Ok(format!(
+        "{} {}, {} class(es), golden vectors hold{extraction}",
+        manifest.name,
+        manifest.version,
+        manifest.classes.len()
+    ))
 }
 
 /// Waits for the camera's first picture, on a thread of its own since a driver may hang.

@@ -12,6 +12,7 @@ pub mod daemon;
 pub mod eval;
 pub mod exit;
 pub mod extract;
+pub mod fitting;
 pub mod frame;
 pub mod glob;
 pub mod inspector;

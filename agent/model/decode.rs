@@ -112,6 +112,37 @@ mod tests {
         assert_eq!(found.iter().map(|d| d.score).collect::<Vec<_>>(), [0.9, 0.7, 0.6]);
     }
 
+    /// models/train/decode_fixture.py made the file.
+    #[test]
+    fn decodes_what_the_training_side_decodes() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/decode.json");
+        let fixture: serde_json::Value = serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap();
+        let floats = |v: &serde_json::Value| {
+            v.as_array().unwrap().iter().map(|x| x.as_f64().unwrap() as f32).collect::<Vec<_>>()
+        };
+        let classes = fixture["classes"].as_u64().unwrap() as usize;
+        let mut maps = Vec::new();
+        for map in fixture["maps"].as_array().unwrap() {
+            let [stride, height, width] = ["stride", "rows", "columns"].map(|k| map[k].as_u64().unwrap() as usize);
+            for (kind, key, channels) in
+                [(OutputKind::Scores, "scores", classes), (OutputKind::Distances, "distances", 4)]
+            {
+                maps.push((kind, FeatureMap { channels, height, width, stride, data: floats(&map[key]) }));
+            }
+        }
+        let mut found = Vec::new();
+        Head { thresholds: vec![fixture["floor"].as_f64().unwrap() as f32; classes] }.decode(&maps, &mut found);
+        let expected = fixture["detections"].as_array().unwrap();
+        assert!(expected.len() == 100 && found.len() >= 100, "{} of {}", found.len(), expected.len());
+        for (ours, theirs) in found.iter().zip(expected) {
+            assert_eq!(ours.class, theirs["class"].as_u64().unwrap() as usize);
+            assert!((ours.score - theirs["score"].as_f64().unwrap() as f32).abs() <= 1e-4);
+            for (a, b) in ours.bbox.iter().zip(floats(&theirs["box"])) {
+                assert!((a - b).abs() <= 1e-4, "{ours:?} {theirs}");
+            }
+        }
+    }
+
     proptest! {
         #[test]
         fn iou_is_symmetric_and_bounded(a in prop::array::uniform4(0.0_f32..100.0), b in prop::array::uniform4(0.0_f32..100.0)) {
