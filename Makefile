@@ -2,9 +2,9 @@
 # make demo    camera, model, broker and alarms, live; DATA=folder for real pictures, FOR=seconds to end by itself
 # make test    formatting, lints, licences (where the tool is there), all tests
 # make soak    the long tests
-# make features  the first model bundle again, from the published weights
+# make model   trains the base model and makes models/base and models/default; SMOKE=1 proves in a minute that it would
 # Each does its own set-up; see scripts/setup.
-.PHONY: build demo test soak features
+.PHONY: build demo test soak model
 SHELL := /bin/bash
 CARGO ?= cargo
 
@@ -29,6 +29,7 @@ soak:
 	@scripts/setup test
 	INSPECTD_SOAK=1 $(CARGO) test --release --locked -- --nocapture
 
-features:
+model:
 	@scripts/setup model
-	@scripts/features
+	@$(CARGO) build --release --locked --quiet
+	@scripts/model

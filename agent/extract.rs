@@ -13,7 +13,7 @@ use serde::Serialize;
 
 use crate::exit::{Exit, OrExit};
 use crate::model::extract::table::{self, Row};
-use crate::model::extract::{Base, Extracted, Setting, plot, store};
+use crate::model::extract::{Base, Extracted, Precision, Setting, plot, store};
 use crate::model::golden;
 use crate::model::runtime::{self, Environment, Session};
 use crate::stopwatch;
@@ -42,6 +42,9 @@ pub struct Args {
     /// This size of the base, by name.
     #[arg(long, value_name = "NAME")]
     size: Option<String>,
+    /// In which numbers the network computes.
+    #[arg(long, value_enum, default_value_t)]
+    precision: Precision,
     /// Threads that work at the same time while candidates are measured; the number of cores otherwise.
     #[arg(long, value_parser = clap::value_parser!(u64).range(1..=64))]
     threads: Option<u64>,
@@ -97,7 +100,8 @@ pub enum Wish {
 pub fn run(args: &Args) -> Result<()> {
     let base = Base::open(&args.from).or_exit(Exit::Data)?;
     let classes = base.classes(&args.classes).or_exit(Exit::Data)?;
-    let mut rows = table::rows(&base, &classes, args.input, args.size.as_deref()).or_exit(Exit::Data)?;
+    let mut rows =
+        table::rows(&base, &classes, args.precision, args.input, args.size.as_deref()).or_exit(Exit::Data)?;
     let wish = match (args.budget_ms, args.max_macs) {
         (Some(ms), _) => Wish::Milliseconds(ms),
         (None, Some(macs)) => Wish::Macs(macs),

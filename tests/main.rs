@@ -14,3 +14,4 @@ mod demo;
 mod evaluation;
 mod extraction;
 mod support;
+mod training;

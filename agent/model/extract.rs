@@ -11,6 +11,7 @@
 pub mod cost;
 pub mod elastic;
 pub mod plot;
+pub mod quantize;
 pub mod store;
 pub mod surgery;
 pub mod table;
@@ -20,6 +21,7 @@ use std::path::Path;
 
 use anyhow::{Context, Result, bail, ensure};
 use prost::Message;
+use serde::Serialize;
 use sha2::{Digest, Sha256};
 
 use self::cost::Cost;
@@ -27,6 +29,10 @@ use self::elastic::{Elastic, Size};
 use super::bundle::{Bundle, FileSpec, GoldenSpec, Manifest, OutputKind, TensorSpec};
 use super::onnx::ModelProto;
 use crate::glob::glob;
+
+/// Golden tolerance of 8-bit networks against the float32 vectors of the training side: rounding alone moves a value that
+/// much of the largest.
+const INT8_TOLERANCE: f32 = 0.25;
 
 /// The base bundle, ready to be cut.
 pub struct Base {
@@ -44,6 +50,19 @@ pub struct Setting {
     pub input: u32,
     /// Numbers of the classes, ascending.
     pub classes: Vec<usize>,
+    /// In which numbers it computes.
+    pub precision: Precision,
+}
+
+/// In which numbers a network computes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum Precision {
+    /// 32-bit floats.
+    #[default]
+    Float32,
+    /// 8-bit integers, but for the last convolutions.
+    Int8,
 }
 
 /// An extracted bundle, not yet on disk.
@@ -136,8 +155,14 @@ impl Base {
     /// The description does not fit the graph, or what comes out is no good bundle.
     pub fn extract(&self, setting: &Setting) -> Result<Extracted> {
         let size = self.elastic.sizes.get(setting.size).context("there is no such size")?;
-        let network = self.network(setting.size, &setting.classes)?;
+        let mut network = self.network(setting.size, &setting.classes)?;
         let cost = cost::cost(&network, u64::from(setting.input), u64::from(setting.input))?;
+        if setting.precision == Precision::Int8 {
+            let ranges = size.ranges.as_ref();
+            let ranges =
+                ranges.with_context(|| format!("size {} was not measured for 8 bits; take float32", size.name))?;
+            network = quantize::quantize(&network, ranges, quantize::weight_limit())?;
+        }
         let mut manifest = self.bundle.manifest.clone();
         manifest.name = self.name(size, setting);
         manifest.elastic = None;
@@ -153,6 +178,9 @@ impl Base {
             .collect();
         let mut files = BTreeMap::from([(manifest.model.clone(), network.encode_to_vec())]);
         manifest.golden = self.golden(size, setting, &mut files)?;
+        if setting.precision == Precision::Int8 {
+            manifest.golden.tolerance = INT8_TOLERANCE;
+        }
         for output in manifest.outputs.iter_mut().filter(|o| o.kind == OutputKind::Scores) {
             output.channels = setting.classes.len() as u32;
         }
@@ -168,7 +196,8 @@ impl Base {
     fn name(&self, size: &Size, setting: &Setting) -> String {
         let all = setting.classes.len() == self.manifest().classes.len();
         let some = if all { String::new() } else { format!("-{}-classes", setting.classes.len()) };
-        format!("{}-{}-{}{some}", self.manifest().name, size.name, setting.input)
+        let int8 = if setting.precision == Precision::Int8 { "-int8" } else { "" };
+        format!("{}-{}-{}{int8}{some}", self.manifest().name, size.name, setting.input)
     }
 
     /// The training side's vectors at this size, without the classes that are not wanted.

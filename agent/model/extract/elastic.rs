@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use anyhow::{Result, ensure};
 use serde::{Deserialize, Serialize};
 
+use super::quantize::Ranges;
 use crate::model::bundle::{ClassSpec, Manifest, TensorSpec};
 
 /// `elastic.json`
@@ -57,6 +58,9 @@ pub struct Size {
     pub golden: BTreeMap<String, TensorSpec>,
     /// Accuracy at several input sizes, smallest first.
     pub validation: Vec<Validation>,
+    /// Limits of the values of the network that is cut at this size, by name; none where it cannot be had in 8 bits.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ranges: Option<Ranges>,
 }
 
 /// Accuracy at an input size.
@@ -163,6 +167,7 @@ mod tests {
             norm: "@0".into(),
             thresholds: vec![0.5; 3],
             golden: BTreeMap::new(),
+            ranges: None,
             validation: vec![at(160, [0.2, 0.4, 0.9]), at(320, [0.6, 0.8, 1.0])],
         };
         let names: Vec<_> = ["a/x", "a/y", "b/z"]

@@ -3,7 +3,7 @@
 use anyhow::{Result, ensure};
 use serde::Serialize;
 
-use super::{Base, Setting, cost};
+use super::{Base, Precision, Setting, cost};
 
 /// One row.
 #[derive(Debug, Clone, Serialize)]
@@ -32,7 +32,13 @@ pub struct Row {
 ///
 /// # Errors
 /// An input size that cannot be had, or a size that there is not.
-pub fn rows(base: &Base, classes: &[usize], input: Option<u32>, size: Option<&str>) -> Result<Vec<Row>> {
+pub fn rows(
+    base: &Base,
+    classes: &[usize],
+    precision: Precision,
+    input: Option<u32>,
+    size: Option<&str>,
+) -> Result<Vec<Row>> {
     let names: Vec<_> = base.sizes().iter().map(|s| s.name.as_str()).collect();
     ensure!(
         size.is_none_or(|s| names.contains(&s)),
@@ -64,7 +70,7 @@ pub fn rows(base: &Base, classes: &[usize], input: Option<u32>, size: Option<&st
                 expected_map50: expected,
                 front: false,
                 ms: None,
-                setting: Setting { size: number, input: px, classes: classes.to_vec() },
+                setting: Setting { size: number, input: px, classes: classes.to_vec(), precision },
             });
         }
     }
@@ -134,7 +140,7 @@ mod tests {
     use proptest::prelude::*;
 
     fn row(macs: u64, expected_map50: f32) -> Row {
-        let setting = Setting { size: 0, input: 320, classes: vec![] };
+        let setting = Setting { size: 0, input: 320, classes: vec![], precision: Precision::Float32 };
         Row { size: "s".into(), input: 320, macs, params: 0, expected_map50, front: false, ms: None, setting }
     }
 

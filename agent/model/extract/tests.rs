@@ -14,6 +14,10 @@ fn all(base: &Base) -> Vec<usize> {
     base.classes(&[]).unwrap()
 }
 
+fn setting(size: usize, input: u32, classes: Vec<usize>) -> Setting {
+    Setting { size, input, classes, precision: Precision::Float32 }
+}
+
 /// The outputs of a bundle for its golden input.
 fn outputs(bundle: &Bundle) -> Vec<(OutputKind, FeatureMap)> {
     let golden = &bundle.manifest.golden.input;
@@ -33,7 +37,7 @@ fn every_size_computes_what_the_training_side_computed() {
     assert!(base.sizes().len() >= 6);
     for (number, size) in base.sizes().iter().enumerate() {
         let begun = Instant::now();
-        let extracted = base.extract(&Setting { size: number, input: 256, classes: all(&base) }).unwrap();
+        let extracted = base.extract(&setting(number, 256, all(&base))).unwrap();
         let took = begun.elapsed().as_secs_f64();
         assert!(took < 2.0, "size {} took {took:.2} s", size.name);
         let mut worst = 0.0_f32;
@@ -54,7 +58,7 @@ fn every_size_computes_what_the_training_side_computed() {
 #[test]
 fn the_largest_size_is_the_base_network_itself() {
     let base = base();
-    let extracted = base.extract(&Setting { size: 0, input: 256, classes: all(&base) }).unwrap();
+    let extracted = base.extract(&setting(0, 256, all(&base))).unwrap();
     for ((_, ours), (_, whole)) in outputs(&extracted.bundle).iter().zip(&outputs(&base.bundle)) {
         assert!(ours.data.iter().zip(&whole.data).all(|(a, b)| (a - b).abs() <= 1e-3 * b.abs().max(1.0)));
     }
@@ -66,8 +70,8 @@ fn a_class_subset_has_its_columns_of_the_whole() {
     let base = base();
     let steel = base.classes(&["steel/*".into(), "pcb/open".into()]).unwrap();
     assert_eq!(steel.len(), 7);
-    let some = base.extract(&Setting { size: 3, input: 320, classes: steel.clone() }).unwrap();
-    let whole = base.extract(&Setting { size: 3, input: 320, classes: all(&base) }).unwrap();
+    let some = base.extract(&setting(3, 320, steel.clone())).unwrap();
+    let whole = base.extract(&setting(3, 320, all(&base))).unwrap();
     let names: Vec<_> = some.bundle.manifest.classes.iter().map(|c| c.name.as_str()).collect();
     assert!(names[0] == "pcb/open" && names[1..].iter().all(|n| n.starts_with("steel/")), "{names:?}");
     for ((kind, ours), (_, theirs)) in outputs(&some.bundle).iter().zip(&outputs(&whole.bundle)) {
@@ -95,7 +99,7 @@ fn a_description_that_does_not_fit_is_refused() {
         let mut base = base();
         change(&mut base.elastic);
         let checked = base.elastic.check(base.manifest());
-        let error = checked.and_then(|()| base.extract(&Setting { size: 5, input: 256, classes: whole() }).map(|_| ()));
+        let error = checked.and_then(|()| base.extract(&setting(5, 256, whole())).map(|_| ()));
         format!("{:#}", error.unwrap_err())
     };
     let cases: [(&dyn Fn(&mut Elastic), &str); 6] = [
@@ -122,7 +126,7 @@ fn a_description_that_does_not_fit_is_refused() {
 #[test]
 fn golden_vectors_of_another_size_are_noticed() {
     let base = base();
-    let setting = Setting { size: 4, input: 256, classes: all(&base) };
+    let setting = setting(4, 256, all(&base));
     let mut wrong = self::base();
     wrong.elastic.sizes[4].golden = base.elastic.sizes[0].golden.clone();
     let extracted = wrong.extract(&setting).unwrap();
@@ -133,7 +137,7 @@ fn golden_vectors_of_another_size_are_noticed() {
 #[test]
 fn a_bundle_is_saved_whole_and_replaces_only_a_bundle() {
     let base = base();
-    let extracted = base.extract(&Setting { size: 5, input: 128, classes: all(&base) }).unwrap();
+    let extracted = base.extract(&setting(5, 128, all(&base))).unwrap();
     let dir = tempfile::tempdir().unwrap();
     let out = dir.path().join("line/4");
     store::save(&extracted, &out, false).unwrap();
