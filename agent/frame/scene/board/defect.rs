@@ -139,7 +139,7 @@ impl Site<'_> {
         let half = rng.range(2.6, 4.8).min(1.5 + 0.25 * gap);
         let bend = edge.place(gap / 2.0, rng.signed() * 0.12 * gap);
         let free = |n: f32| self.copper.change(bend, edge.along.map(|part| n * part), half + 5.0).is_none();
-        if gap < 8.0 || self.layout.is_hole(bend) || !free(1.0) || !free(-1.0) {
+        if gap < 10.0 || self.layout.is_hole(bend) || !free(1.0) || !free(-1.0) {
             return None;
         }
         let end = edge.place(gap + 2.0, rng.signed() * 0.15 * gap);
@@ -151,7 +151,7 @@ impl Site<'_> {
         if !self.copper.at(end) || self.depth(&edge, 5.0) < 5.0 || !self.straight(&edge, 9.0) {
             return None;
         }
-        let waist = half * rng.range(0.75, 1.0);
+        let waist = half * rng.range(0.85, 1.0);
         let strokes = vec![
             Shape::Line { from: edge.place(-2.0, 0.0), to: bend, half: [half, waist] },
             Shape::Line { from: bend, to: end, half: [waist, half * rng.range(0.8, 1.2)] },
@@ -170,16 +170,17 @@ impl Site<'_> {
     fn mouse_bite(self, rng: &mut Rng) -> Option<Sketch> {
         let edge = self.edge(rng)?;
         let wide = self.depth(&edge, 40.0);
-        let depth = (wide * rng.range(0.42, 0.58)).min(wide - 4.0).min(rng.range(5.0, 11.0));
-        let half = (depth * rng.range(0.35, 0.6)).max(2.4);
+        let depth = (wide * rng.range(0.45, 0.62)).min(wide - 3.5).min(rng.range(6.0, 12.0));
+        let half = (depth * rng.range(0.4, 0.65)).max(2.6);
         if wide < 9.0 || !self.bare(&edge, 6.0) || !self.straight(&edge, 10.0) {
             return None;
         }
-        let span = rng.range(4.0, 11.0);
-        let (start, end) = (edge.place(0.0, -span / 2.0), edge.place(half - depth, rng.range(-0.2, 0.7) * span));
-        let mut strokes = vec![Shape::Line { from: start, to: end, half: [half * rng.range(0.7, 1.0), half] }];
-        if rng.chance(0.6) {
-            let beside = edge.place(0.0, span / 2.0);
+        // Steep walls, as something has eaten it.
+        let beside = |rng: &mut Rng| rng.range(-3.0, 3.0);
+        let (start, end) = (edge.place(1.5, beside(rng)), edge.place(half - depth, beside(rng)));
+        let mut strokes = vec![Shape::Line { from: start, to: end, half: [half * rng.range(0.8, 1.1), half] }];
+        if rng.chance(0.5) {
+            let beside = edge.place(1.0, rng.signed() * 8.0);
             strokes.push(Shape::Line { from: end, to: beside, half: [half, half * rng.range(0.6, 1.0)] });
         }
         // No deeper, and nothing of what lies opposite.
@@ -197,8 +198,8 @@ impl Site<'_> {
     /// Copper that sticks out.
     fn spur(self, rng: &mut Rng) -> Option<Sketch> {
         let edge = self.edge(rng)?;
-        let long = rng.range(8.0, 15.0);
-        let half = rng.range(2.8, 4.5);
+        let long = rng.range(9.0, 16.5);
+        let half = rng.range(3.0, 4.8);
         let tip = edge.place(long - half, rng.signed() * 0.6 * long);
         let room = self.copper.change(edge.place(1.0, 0.0), edge.out, long + 5.0).is_none();
         if !room || self.layout.is_hole(edge.place(4.0, 0.0)) || !self.copper.even(tip, half + 1.5) {
