@@ -21,7 +21,7 @@ use serde::Serialize;
 use crate::config::{AlarmConfig, AnomalyConfig, FolderSource};
 use crate::daemon::model_ref;
 use crate::exit::{Exit, OrExit};
-use crate::frame::scene::{Scene, SceneConfig};
+use crate::frame::scene::{Scene, SceneConfig, SceneKind};
 use crate::frame::source::{FrameSource, Next};
 use crate::frame::supervisor::Feed;
 use crate::frame::{Image, PixelFormat, Region, folder::Folder};
@@ -148,7 +148,14 @@ fn pictures(args: &Args) -> Result<Vec<Image>> {
         ensure!(!pictures.is_empty(), "{} holds no picture that can be decoded", path.display());
     } else {
         let (width, height) = (640, 480);
-        let scene = Scene::new(SceneConfig { width, height, seed: 1, speed: 24.0, defects_per_frame: 0.02 });
+        let scene = Scene::new(SceneConfig {
+            kind: SceneKind::Steel,
+            width,
+            height,
+            seed: 1,
+            speed: 24.0,
+            defects_per_frame: 0.02,
+        });
         for n in 0..PICTURES as u64 {
             let pixels = scene.render(n).0;
             pictures.push(Image { width, height, format: PixelFormat::Rgb8, pixels, origin: None, truth: None });

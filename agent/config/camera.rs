@@ -10,6 +10,7 @@ use serde::Deserialize;
 use toml::Spanned;
 
 use super::value::{Density, FourCc, Name, Rate, RegionValue, RtspUrl, Seconds, Sensitivity, Side, Speed};
+use crate::frame::scene::SceneKind;
 
 /// One camera.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
@@ -75,7 +76,7 @@ pub enum SourceConfig {
     V4l2(V4l2Source),
     /// A network camera.
     Rtsp(RtspSource),
-    /// A generated strip of material with defects.
+    /// Generated steel or circuit boards with defects.
     Synthetic(SyntheticSource),
 }
 
@@ -231,6 +232,8 @@ impl RtspSource {
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct SyntheticSource {
+    /// What moves past the camera.
+    pub scene: SceneKind,
     /// Pixels a row.
     pub width: Side,
     /// Rows.
@@ -248,6 +251,7 @@ pub struct SyntheticSource {
 impl Default for SyntheticSource {
     fn default() -> Self {
         Self {
+            scene: SceneKind::default(),
             width: Side::of(640),
             height: Side::of(480),
             seed: 1,

@@ -67,6 +67,12 @@ fn a_mistake_is_named_with_file_line_key_and_what_is_right() {
         ("mqtt://localhost", "mqtt://u:p@localhost", "f.toml:7:7: mqtt.url: it is wrong", "`password_file`"),
         ("mqtt://localhost", "mqtt://localhost:99999", "f.toml:7:7: mqtt.url", "write mqtt://HOST[:PORT]"),
         ("synthetic = {}", "synthetic = { width = 3 }", "f.toml:12:", "64 to 8192 px"),
+        (
+            "synthetic = {}",
+            "synthetic = { scene = \"wood\" }",
+            "f.toml:12:",
+            "unknown variant `wood`, expected `steel` or `boards`",
+        ),
         ("source.synthetic", "source.gige", "f.toml:12:", "unknown variant `gige`, expected one of"),
         ("name = \"a\"", "name = \"a\"\nroi = [0.5, 0.0, 0.2, 1.0]", "f.toml:12:7: cameras[0].roi", "x0 < x1"),
         ("site = \"s\"\n", "", "f.toml:2:1: gateway", "missing field `site`"),

@@ -9,7 +9,7 @@ use super::source::{FrameSource, Next};
 use super::{Image, PixelFormat};
 use crate::config::SyntheticSource;
 
-/// An endless strip of material.
+/// An endless strip or panel under a camera.
 pub struct Synthetic {
     scene: Scene,
     size: (u32, u32),
@@ -22,6 +22,7 @@ impl Synthetic {
     #[must_use]
     pub fn new(config: &SyntheticSource) -> Self {
         let scene = Scene::new(SceneConfig {
+            kind: config.scene,
             width: config.width.get(),
             height: config.height.get(),
             seed: config.seed,

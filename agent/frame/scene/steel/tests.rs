@@ -1,9 +1,10 @@
 use std::collections::{HashMap, HashSet};
 
 use super::*;
+use crate::frame::scene::SceneKind;
 
 fn config(width: u32, height: u32) -> SceneConfig {
-    SceneConfig { width, height, seed: 7, speed: 24.0, defects_per_frame: 0.1 }
+    SceneConfig { kind: SceneKind::Steel, width, height, seed: 7, speed: 24.0, defects_per_frame: 0.1 }
 }
 
 /// FNV-1a.
@@ -18,7 +19,7 @@ fn corners(truth: &Truth) -> [i64; 4] {
 #[test]
 fn the_same_on_every_machine() {
     // One defect of each kind is in these pictures. A change of the look changes the numbers, and nothing else may.
-    let scene = Scene::new(SceneConfig { defects_per_frame: 0.4, ..config(640, 480) });
+    let scene = Strip::new(SceneConfig { defects_per_frame: 0.4, ..config(640, 480) });
     let (pixels, truth) = scene.render(1000);
     let classes: HashSet<_> = truth.iter().map(|truth| truth.class).collect();
     assert_eq!(classes.len(), CLASSES.len(), "{truth:?}");
@@ -28,12 +29,12 @@ fn the_same_on_every_machine() {
 
 #[test]
 fn frames_do_not_depend_on_each_other() {
-    let scene = Scene::new(config(160, 120));
+    let scene = Strip::new(config(160, 120));
     let late = scene.render(900);
     assert_ne!(scene.render(3), late);
     assert_eq!(scene.render(900), late);
-    assert_eq!(Scene::new(config(160, 120)).render(900), late);
-    assert_ne!(Scene::new(SceneConfig { seed: 8, ..config(160, 120) }).render(900).0, late.0);
+    assert_eq!(Strip::new(config(160, 120)).render(900), late);
+    assert_ne!(Strip::new(SceneConfig { seed: 8, ..config(160, 120) }).render(900).0, late.0);
 }
 
 #[test]
@@ -41,7 +42,7 @@ fn as_many_defects_as_configured() {
     // Also where the strip moves by more than a frame, and where several defects share a cell.
     for (speed, defects_per_frame) in [(31.3, 0.2), (400.0, 0.2), (28.0, 3.5)] {
         let frames: u64 = if defects_per_frame > 1.0 { 200 } else { 3000 };
-        let scene = Scene::new(SceneConfig { speed, defects_per_frame, ..config(64, 64) });
+        let scene = Strip::new(SceneConfig { speed, defects_per_frame, ..config(64, 64) });
         let ids: HashSet<_> = (0..frames).flat_map(|frame| scene.render(frame).1).map(|truth| truth.id).collect();
         let ratio = ids.len() as f32 / frames as f32 / defects_per_frame;
         assert!((0.85..1.15).contains(&ratio), "{ratio} at {speed} px a frame");
@@ -51,8 +52,8 @@ fn as_many_defects_as_configured() {
 #[test]
 fn defects_are_inside_their_boxes_and_nowhere_else() {
     let busy = SceneConfig { speed: 640.0, defects_per_frame: 6.0, ..config(640, 480) };
-    let clean = Scene::new(SceneConfig { defects_per_frame: 0.0, ..busy.clone() });
-    let busy = Scene::new(busy);
+    let clean = Strip::new(SceneConfig { defects_per_frame: 0.0, ..busy.clone() });
+    let busy = Strip::new(busy);
     for frame in 0..4 {
         let (pixels, truth) = busy.render(frame);
         let (bare, nothing) = clean.render(frame);
@@ -62,11 +63,11 @@ fn defects_are_inside_their_boxes_and_nowhere_else() {
             (at..at + 3).map(|n| pixels[n].abs_diff(bare[n])).fold(0, u8::max)
         };
         // Those too little visible for the truth count here.
-        let placed = busy.placed(busy.offset(frame));
+        let placed = busy.placed(busy.config.offset(frame));
         let boxed = |x: i64, y: i64| {
             placed.iter().any(|defect| {
-                (defect.x..defect.x + defect.patch.width as i64).contains(&x)
-                    && (defect.y..defect.y + defect.patch.height as i64).contains(&y)
+                (defect.extent.x..defect.extent.x + defect.patch.width as i64).contains(&x)
+                    && (defect.extent.y..defect.extent.y + defect.patch.height as i64).contains(&y)
             })
         };
         for (x, y) in (0..480).flat_map(|y| (0..640).map(move |x| (x, y))) {
@@ -102,7 +103,7 @@ fn defects_have_the_size_they_should() {
 
 #[test]
 fn boxes_move_with_the_strip() {
-    let scene = Scene::new(SceneConfig { speed: 10.5, ..config(320, 240) });
+    let scene = Strip::new(SceneConfig { speed: 10.5, ..config(320, 240) });
     let mut before: HashMap<u64, [i64; 4]> = HashMap::new();
     let mut moved = 0;
     for frame in 0..200 {
@@ -124,13 +125,13 @@ fn boxes_move_with_the_strip() {
 
 #[test]
 fn little_of_a_defect_is_not_in_the_truth() {
-    let scene = Scene::new(SceneConfig { speed: 3.0, defects_per_frame: 0.2, ..config(160, 120) });
+    let scene = Strip::new(SceneConfig { speed: 3.0, defects_per_frame: 0.2, ..config(160, 120) });
     let mut left_out = 0;
     for frame in 0..200 {
         let named: HashSet<_> = scene.render(frame).1.iter().map(|truth| truth.id).collect();
-        for defect in scene.placed(scene.offset(frame)) {
+        for defect in scene.placed(scene.config.offset(frame)) {
             let width = defect.patch.width as i64;
-            let visible = (defect.x + width).min(160) - defect.x.max(0);
+            let visible = (defect.extent.x + width).min(160) - defect.extent.x.max(0);
             assert_eq!(named.contains(&defect.id), visible * 10 >= width * 3, "{visible} of {width}");
             left_out += u32::from(visible > 0 && visible * 10 < width * 3);
         }
@@ -140,7 +141,7 @@ fn little_of_a_defect_is_not_in_the_truth() {
 
 #[test]
 fn a_strip_that_stands_still_shows_no_defect_and_never_the_same_picture() {
-    let scene = Scene::new(SceneConfig { speed: 0.0, ..config(160, 120) });
+    let scene = Strip::new(SceneConfig { speed: 0.0, ..config(160, 120) });
     let pictures: HashSet<_> = (0..20).map(|frame| digest(&scene.render(frame).0)).collect();
     assert_eq!(pictures.len(), 20);
     assert!(scene.render(5).1.is_empty());
@@ -149,7 +150,7 @@ fn a_strip_that_stands_still_shows_no_defect_and_never_the_same_picture() {
 #[test]
 fn looks_the_same_everywhere() {
     // What has learnt the first frames must find the later ones normal.
-    let scene = Scene::new(SceneConfig { defects_per_frame: 0.0, ..config(640, 480) });
+    let scene = Strip::new(SceneConfig { defects_per_frame: 0.0, ..config(640, 480) });
     for frame in [0, 100, 40_000, 5_000_000] {
         let pixels = scene.render(frame).0;
         let count = pixels.len() as f64;
@@ -162,7 +163,7 @@ fn looks_the_same_everywhere() {
 #[test]
 fn any_size_and_any_frame() {
     for (width, height) in [(64, 64), (64, 1200), (1501, 65), (33_000, 64)] {
-        let scene = Scene::new(SceneConfig { speed: 10_000.0, defects_per_frame: 1.0, ..config(width, height) });
+        let scene = Strip::new(SceneConfig { speed: 10_000.0, defects_per_frame: 1.0, ..config(width, height) });
         for frame in [0, 1, u64::MAX] {
             assert_eq!(scene.render(frame).0.len(), (width * height * 3) as usize);
         }

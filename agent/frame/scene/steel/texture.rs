@@ -4,7 +4,7 @@
 //! after the product of their sizes. Longer streaks and a gentle shading are interpolated between hashes of the place,
 //! and do not come back at all.
 
-use super::{GREY, Rng, Stream, smooth};
+use crate::frame::scene::{GREY, Rng, Stream, smooth};
 
 /// Grey level of the bare surface.
 const BASE: f32 = 136.0;

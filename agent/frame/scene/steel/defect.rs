@@ -4,7 +4,7 @@
 //! 640x480 picture. Changes too faint to see are nothing, so that the box, which is the extent of what is left, fits
 //! what a person would draw.
 
-use super::{GREY, Rng, smooth};
+use crate::frame::scene::{Cloud, GREY, Rng, smooth};
 
 /// The kinds of defect.
 pub const CLASSES: [&str; 6] = [
@@ -103,33 +103,6 @@ impl Canvas {
     /// Share of a pixel that a line covers, whose middle is `distance` away. A line is never thinner than a pixel.
     fn line(&self, distance: f32, half_width: f32) -> f32 {
         ((half_width.max(self.pixel / 2.0) - distance.abs()) / self.pixel + 0.5).clamp(0.0, 1.0)
-    }
-}
-
-/// A cloudy field from -1 to 1, with lumps of about a unit.
-#[derive(Clone, Copy)]
-struct Cloud(u64);
-
-impl Cloud {
-    fn new(rng: &mut Rng) -> Self {
-        Self(rng.bits())
-    }
-
-    fn at(self, x: f32, y: f32) -> f32 {
-        let (column, row) = (x.floor(), y.floor());
-        let (right, down) = (smooth(x - column), smooth(y - row));
-        let corner = |dx: i64, dy: i64| {
-            let place = (column as i64 + dx) as u64 & 0xFFFF | ((row as i64 + dy) as u64 & 0xFFFF) << 16;
-            Rng(self.0 ^ place << 8).signed()
-        };
-        let mix = |from: f32, to: f32, share: f32| from + (to - from) * share;
-        mix(mix(corner(0, 0), corner(1, 0), right), mix(corner(0, 1), corner(1, 1), right), down)
-    }
-
-    /// With lumps on the lumps; each layer lies at another angle, or its grid would show.
-    fn rough(self, x: f32, y: f32) -> f32 {
-        0.65 * self.at(0.8 * x + 0.6 * y, 0.8 * y - 0.6 * x)
-            + 0.45 * self.at(2.3 * x - 1.3 * y + 31.0, 2.3 * y + 1.3 * x)
     }
 }
 
