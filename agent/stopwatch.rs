@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, anyhow};
 
 use crate::config::AnomalyConfig;
-use crate::frame::scene::{Scene, SceneConfig};
+use crate::frame::scene::{Scene, SceneConfig, SceneKind};
 use crate::frame::{Image, PixelFormat, Region};
 use crate::inspector::{Inspector, Judge};
 use crate::model::bundle::Bundle;
@@ -89,7 +89,14 @@ fn one_thread(
 
 fn pictures() -> Vec<Image> {
     let (width, height) = CAMERA;
-    let scene = Scene::new(SceneConfig { width, height, seed: 1, speed: 24.0, defects_per_frame: 0.05 });
+    let scene = Scene::new(SceneConfig {
+        kind: SceneKind::Steel,
+        width,
+        height,
+        seed: 1,
+        speed: 24.0,
+        defects_per_frame: 0.05,
+    });
     let picture = |n| {
         let (pixels, _) = scene.render(n);
         Image { width, height, format: PixelFormat::Rgb8, pixels, origin: None, truth: None }
