@@ -87,6 +87,8 @@ struct Stages {
     forward: Quantiles,
     judge: Quantiles,
     record: Quantiles,
+    /// All of the above: how long a thread is at work on a frame. What `extract --budget-ms` holds to its budget.
+    frame: Quantiles,
     capture_to_verdict: Quantiles,
 }
 
@@ -102,6 +104,7 @@ struct Samples {
     forward: Vec<f32>,
     judge: Vec<f32>,
     record: Vec<f32>,
+    frame: Vec<f32>,
     capture_to_verdict: Vec<f32>,
 }
 
@@ -344,6 +347,8 @@ impl Samples {
             self.forward.push(sample.times.forward.as_secs_f32());
             self.judge.push(sample.times.judge.as_secs_f32());
             self.record.push(sample.record.as_secs_f32());
+            let times = sample.times;
+            self.frame.push((times.prepare + times.forward + times.judge + sample.record).as_secs_f32());
             self.capture_to_verdict.push(sample.latency);
         }
     }
@@ -361,6 +366,7 @@ impl Samples {
             forward: quantiles(&mut self.forward),
             judge: quantiles(&mut self.judge),
             record: quantiles(&mut self.record),
+            frame: quantiles(&mut self.frame),
             capture_to_verdict: quantiles(&mut self.capture_to_verdict),
         }
     }
@@ -386,6 +392,7 @@ fn print(report: &Report) {
         ("forward", &report.stages.forward),
         ("judge", &report.stages.judge),
         ("record", &report.stages.record),
+        ("frame", &report.stages.frame),
         ("capture to verdict", &report.stages.capture_to_verdict),
     ] {
         println!("{name:<20} {:7.2} ms p50 {:7.2} ms p99", q.p50_ms, q.p99_ms);
