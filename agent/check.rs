@@ -79,7 +79,13 @@ fn model(config: &Config, environment: &runtime::Environment) -> Result<String> 
     let mut session = runtime::Session::new(environment, &bundle)?;
     golden::verify(&bundle, &mut session)?;
     let manifest = &bundle.manifest;
-    Ok(format!("{} {}, {} class(es), golden vectors hold", manifest.name, manifest.version, manifest.classes.len()))
+    let anomaly = match (config.anomaly.enabled, manifest.has_features()) {
+        (true, true) => "",
+        (true, false) => "; anomaly check off: the bundle gives no features",
+        (false, _) => "; anomaly check off: the configuration says so",
+    };
+    let (name, version, classes) = (&manifest.name, &manifest.version, manifest.classes.len());
+    Ok(format!("{name} {version}, {classes} class(es), golden vectors hold{anomaly}"))
 }
 
 /// Waits for the camera's first picture, on a thread of its own since a driver may hang.
