@@ -302,7 +302,6 @@ mod tests {
             (width, height) in (16_u32..700, 16_u32..700),
             roi in (0.0_f32..0.8, 0.0_f32..0.8, 0.1_f32..0.2, 0.1_f32..0.2),
             fit in prop::sample::select(vec![Fit::Stretch, Fit::Aspect, Fit::Letterbox, Fit::LetterboxCorner]),
-            at in prop::array::uniform4(0.0_f32..1.0),
         ) {
             let region = Region([roi.0, roi.1, roi.0 + roi.2, roi.1 + roi.3]);
             let mut input = Input::default();
