@@ -75,10 +75,10 @@ impl Manifest {
         for kind in wanted {
             match count(*kind) {
                 0 => bail!("detector.format {format} needs an output of kind {kind}"),
-                1 => {}
-                n => {
-                    ensure!(format == Format::Fcos, "detector.format {format} takes one output of kind {kind}, not {n}")
+                n if n > 1 && format != Format::Fcos => {
+                    bail!("detector.format {format} takes one output of kind {kind}, not {n}")
                 }
+                _ => {}
             }
         }
         let odd = self.outputs.iter().find(|o| o.kind != OutputKind::Features && !wanted.contains(&o.kind));

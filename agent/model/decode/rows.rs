@@ -110,12 +110,15 @@ pub(super) fn decode_final(output: &Output, thresholds: &[f32], candidates: &mut
     let name = &output.spec.name;
     for row in 0..table.rows {
         let (score, class) = (table.at(row, 4), table.at(row, 5));
+        if score.is_nan() || class.is_nan() {
+            continue;
+        }
         ensure!(
-            !(score < -SLACK || score > 1.0 + SLACK),
+            (-SLACK..=1.0 + SLACK).contains(&score),
             "output {name} has the score {score}, which must lie in 0 to 1: is detector.format right?"
         );
         // Rows that are only there to fill up have no score.
-        if score.is_nan() || class.is_nan() || score <= 0.0 {
+        if score <= 0.0 {
             continue;
         }
         let known = (0.0..thresholds.len() as f32).contains(&class.round()) && (class - class.round()).abs() < SLACK;
