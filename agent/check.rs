@@ -11,8 +11,10 @@ use anyhow::{Result, anyhow, bail};
 
 use crate::config::{CameraConfig, Config};
 use crate::exit::Exit;
+use crate::fitting;
 use crate::frame::source::{self, Next};
 use crate::model::bundle::Bundle;
+use crate::model::extract::Base;
 use crate::model::{golden, runtime};
 use crate::mqtt::link::{Link, LinkOptions};
 use crate::outbox::Outbox;
@@ -78,6 +80,12 @@ fn model(config: &Config, environment: &runtime::Environment) -> Result<String> 
     let bundle = Bundle::open(&config.model.bundle)?;
     let mut session = runtime::Session::new(environment, &bundle)?;
     golden::verify(&bundle, &mut session)?;
+    let mut extraction = "";
+    if fitting::is_wanted(config) {
+        let base = Base::open(&config.model.bundle)?;
+        base.classes(&config.model.classes)?;
+        extraction = "; the first start extracts this gateway's own from it";
+    }
     let manifest = &bundle.manifest;
     let anomaly = match (config.anomaly.enabled, manifest.has_features()) {
         (true, true) => "",
@@ -85,7 +93,7 @@ fn model(config: &Config, environment: &runtime::Environment) -> Result<String> 
         (false, _) => "; anomaly check off: the configuration says so",
     };
     let (name, version, classes) = (&manifest.name, &manifest.version, manifest.classes.len());
-    Ok(format!("{name} {version}, {classes} class(es), golden vectors hold{anomaly}"))
+    Ok(format!("{name} {version}, {classes} class(es), golden vectors hold{anomaly}{extraction}"))
 }
 
 /// Waits for the camera's first picture, on a thread of its own since a driver may hang.

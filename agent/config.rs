@@ -16,8 +16,8 @@ use thiserror::Error;
 
 pub use camera::{CameraConfig, FolderSource, RtspSource, SourceConfig, SyntheticSource, V4l2Source, VideoSource};
 use value::{
-    BrokerUrl, Count, Fraction, Frames, KeepAlive, KiB, MaxActive, Megapixels, MiB, Name, Probability, QosLevel,
-    Threads, Window,
+    BrokerUrl, Count, Fraction, Frames, KeepAlive, KiB, MaxActive, Megapixels, MiB, Milliseconds, Name, Probability,
+    QosLevel, Threads, Window,
 };
 
 /// The whole file.
@@ -114,6 +114,13 @@ pub struct ModelConfig {
     /// Frames inspected at the same time, each on a thread of its own; the number of cores where none is given.
     #[serde(default)]
     pub threads: Option<Threads>,
+    /// At the first start the most accurate model is extracted out of the bundle, a base bundle, whose median time a frame
+    /// on this machine is at most this.
+    #[serde(default)]
+    pub budget_ms: Option<Milliseconds>,
+    /// Only these classes are extracted out of the base bundle: names, in which * is any text.
+    #[serde(default)]
+    pub classes: Vec<String>,
     /// libonnxruntime.so, where it is in none of the usual places.
     #[serde(default)]
     pub runtime: Option<PathBuf>,

@@ -19,9 +19,11 @@ use tracing::{error, info, warn};
 use crate::backoff::Backoff;
 use crate::config::{Config, OutboxConfig};
 use crate::exit::{Exit, OrExit};
+use crate::fitting;
 use crate::frame::supervisor::{self, Feed};
 use crate::inspector::{Inspector, Judge};
 use crate::model::bundle::Bundle;
+use crate::model::runtime::Environment;
 use crate::model::{golden, runtime};
 use crate::mqtt::board::Board;
 use crate::mqtt::link::LinkOptions;
@@ -59,8 +61,9 @@ pub struct Args {
 /// Something that it cannot start without is missing: the bundle, the runtime, the state folder.
 pub fn run(path: &Path) -> Result<()> {
     let config = Config::read(path).or_exit(Exit::Config)?;
-    let bundle = Bundle::open(&config.model.bundle).or_exit(Exit::Data)?;
-    let inspectors = inspectors(&config, &bundle)?;
+    let environment = runtime::load(config.model.runtime.as_deref()).or_exit(Exit::Unavailable)?;
+    let bundle = fitting::bundle(&config, &environment)?;
+    let inspectors = inspectors(&config, &environment, &bundle)?;
     let outbox = Outbox::open(&config.gateway.state_dir, quota(&config.outbox)).or_exit(Exit::CannotCreate)?;
     let model = model_ref(&bundle);
     info!(bundle = %model.name, version = %model.version, threads = inspectors.len(), "the model answers its golden vectors");
@@ -75,13 +78,12 @@ pub fn run(path: &Path) -> Result<()> {
 }
 
 /// One inspector a thread, each proved by the golden vectors and warmed up.
-fn inspectors(config: &Config, bundle: &Bundle) -> Result<Vec<Inspector>> {
-    let environment = runtime::load(config.model.runtime.as_deref()).or_exit(Exit::Unavailable)?;
+fn inspectors(config: &Config, environment: &Environment, bundle: &Bundle) -> Result<Vec<Inspector>> {
     let cores = thread::available_parallelism().map_or(1, usize::from);
     let threads = config.model.threads.map_or(cores, |n| n.get() as usize);
     (0..threads)
         .map(|_| {
-            let mut session = runtime::Session::new(&environment, bundle).or_exit(Exit::Data)?;
+            let mut session = runtime::Session::new(environment, bundle).or_exit(Exit::Data)?;
             golden::verify(bundle, &mut session).context("the bundle's golden vectors").or_exit(Exit::Data)?;
             Ok(Inspector::new(session, bundle))
         })

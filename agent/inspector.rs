@@ -8,6 +8,7 @@ use anyhow::Result;
 use crate::anomaly::{Anomaly, Check};
 use crate::config::{AnomalyConfig, Severity};
 use crate::frame::{Image, Region};
+use crate::model::Detection;
 use crate::model::bundle::{Bundle, ClassSpec, InputSpec};
 use crate::model::decode::iou;
 use crate::model::preprocess::{self, Input, Placement};
@@ -103,7 +104,9 @@ impl Judge {
     /// Judges the forward pass of the next frame. The order of calls is the order of the stream.
     pub fn judge(&mut self, forward: &Forward, placement: Placement) -> Judgement {
         let anomaly = self.check.as_mut().filter(|_| !forward.features.is_empty()).map(|c| c.score(&forward.features));
-        let named = forward.detections.iter().filter_map(|d| {
+        let counting = |d: &&Detection| self.classes.get(d.class).is_some_and(|class| d.score >= class.threshold);
+        let detections: Vec<&Detection> = forward.detections.iter().filter(counting).collect();
+        let named = detections.iter().filter_map(|d| {
             let class = self.classes.get(d.class)?;
             Some(Finding {
                 kind: AlarmKind::Defect,
@@ -114,7 +117,7 @@ impl Judge {
             })
         });
         let regions = anomaly.iter().flat_map(|a| &a.regions);
-        let unknown = regions.filter(|r| !forward.detections.iter().any(|d| covers(d.bbox, r.bbox))).map(|r| Finding {
+        let unknown = regions.filter(|r| !detections.iter().any(|d| covers(d.bbox, r.bbox))).map(|r| Finding {
             kind: AlarmKind::Anomaly,
             class: UNKNOWN.to_owned(),
             severity: self.severity,

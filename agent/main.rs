@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
-use inspectd::{bench, check, daemon, eval, exit, log, model, schema, watch};
+use inspectd::{bench, check, daemon, eval, exit, extract, log, model, schema, watch};
 
 /// Edge inspection agent for industrial cameras: one model for all defects, alarms over MQTT.
 #[derive(Parser)]
@@ -30,6 +30,10 @@ enum Command {
     /// Put the whole pipeline, and the bare ONNX Runtime beside it, under a stopwatch.
     #[command(after_help = "Example:\n  inspectd bench --bundle models/default --seconds 20 --threads 2 --json")]
     Bench(bench::Args),
+    /// Extract the bundle that fits this gateway out of the base bundle.
+    #[command(after_help = "Example:\n  inspectd extract --from models/base --out models/line4 --classes 'steel/*' \
+        --budget-ms 20\n\nWithout --out it prints what could be had.")]
+    Extract(extract::Args),
     /// Print alarms as they come, a line each.
     #[command(after_help = "Example:\n  inspectd watch --broker mqtt://localhost:1883 --images snapshots")]
     Watch(watch::Args),
@@ -56,6 +60,7 @@ fn dispatch(command: Command) -> Result<ExitCode> {
         Command::Check(args) => check::run(&args.config),
         Command::Eval(args) => eval::run(&args).map(|()| ExitCode::SUCCESS),
         Command::Bench(args) => bench::run(&args).map(|()| ExitCode::SUCCESS),
+        Command::Extract(args) => extract::run(&args).map(|()| ExitCode::SUCCESS),
         Command::Watch(args) => watch::run(&args).map(|()| ExitCode::SUCCESS),
         Command::Schema(args) => schema::run(&args).map(|()| ExitCode::SUCCESS),
     }

@@ -12,4 +12,5 @@ mod cli;
 mod delivery;
 mod demo;
 mod evaluation;
+mod extraction;
 mod support;

@@ -58,6 +58,8 @@ ranged!(/// Pictures a second.
     Rate, f64, 0.001, 1000.0, "a second");
 ranged!(/// A span of time.
     Seconds, f64, 0.1, 86400.0, "seconds");
+ranged!(/// A span of time.
+    Milliseconds, f64, 0.1, 60_000.0, "milliseconds");
 ranged!(/// A share.
     Fraction, f64, 0.0, 1.0, "");
 ranged!(/// A rare event's share.

@@ -47,25 +47,40 @@ impl Bundle {
     fn open_inner(dir: &Path) -> Result<Self> {
         let text = read_limited(&dir.join("bundle.json"), MAX_MANIFEST)?;
         let manifest: Manifest = serde_json::from_slice(&text).context("bundle.json is no bundle manifest")?;
+        let read = |name: &String| Ok((name.clone(), read_limited(&dir.join(safe(name)?), MAX_FILE)?));
+        let files = manifest.files.keys().map(read).collect::<Result<_>>()?;
+        Self::of(&text, files)
+    }
+
+    /// Vets a bundle in memory: the bytes of `bundle.json`, and the files by name.
+    ///
+    /// # Errors
+    /// The first thing that is missing, changed, or not allowed.
+    pub fn of(text: &[u8], mut files: BTreeMap<String, Vec<u8>>) -> Result<Self> {
+        let manifest: Manifest = serde_json::from_slice(text).context("bundle.json is no bundle manifest")?;
         manifest.check()?;
-        let mut files = BTreeMap::new();
         for (name, spec) in &manifest.files {
-            let bytes = read_limited(&dir.join(safe(name)?), MAX_FILE)?;
+            let bytes = files.get(name).with_context(|| format!("{name} is missing"))?;
             ensure!(bytes.len() as u64 == spec.bytes, "{name} has {} bytes, not {}", bytes.len(), spec.bytes);
-            let hash = hex::encode(Sha256::digest(&bytes));
+            let hash = hex::encode(Sha256::digest(bytes));
             ensure!(
                 hash == spec.sha256.to_lowercase(),
                 "{name} was changed: its sha256 is {hash}, not {}",
                 spec.sha256
             );
-            files.insert(name.clone(), bytes);
         }
         let model = files.remove(&manifest.model).context("the model's file is not listed under files")?;
         let found =
             structure::vet(&model, &Limits::default()).with_context(|| format!("{} is refused", manifest.model))?;
         manifest.check_network(&found)?;
-        let sha256 = hex::encode(Sha256::digest(&text));
+        let sha256 = hex::encode(Sha256::digest(text));
         Ok(Self { manifest, sha256, model, files })
+    }
+
+    /// The bytes of one of its files, other than the network.
+    #[must_use]
+    pub fn file(&self, name: &str) -> Option<&[u8]> {
+        self.files.get(name).map(Vec::as_slice)
     }
 
     /// The values of a golden tensor.

@@ -59,6 +59,11 @@ impl Head {
         }
     }
 
+    /// From now on everything from this score on is decoded, whatever the classes' thresholds.
+    pub fn listen_from(&mut self, score: f32) {
+        self.thresholds.fill(score);
+    }
+
     /// The detections, in pixels of an input of this width and height, best first.
     ///
     /// # Errors

@@ -2,6 +2,7 @@
 
 pub mod bundle;
 pub mod decode;
+pub mod extract;
 pub mod golden;
 pub mod onnx;
 pub mod preprocess;

@@ -63,9 +63,11 @@ pub fn input_size(spec: &InputSpec, width: u32, height: u32) -> (u32, u32) {
     match spec.fit {
         Fit::Stretch | Fit::Letterbox | Fit::LetterboxCorner => (spec.size, spec.size),
         Fit::Aspect => {
-            let scale = f64::from(spec.size) / (f64::from(width) * f64::from(height)).sqrt();
+            let most = spec.upscale.map_or(f64::INFINITY, f64::from);
+            let scale = (f64::from(spec.size) / (f64::from(width) * f64::from(height)).sqrt()).min(most);
             let side = |n: u32| {
-                let steps = (f64::from(n) * scale / f64::from(spec.multiple_of)).round() as u32;
+                // Ties to even, as the training side rounds.
+                let steps = (f64::from(n) * scale / f64::from(spec.multiple_of)).round_ties_even() as u32;
                 (steps.max(1) * spec.multiple_of).min(spec.size * MAX_STRETCH)
             };
             (side(width), side(height))
@@ -198,6 +200,7 @@ mod tests {
             mean: [127.0; 3],
             std: [128.0; 3],
             contrast: None,
+            upscale: None,
             channel_order: ChannelOrder::Rgb,
         }
     }
@@ -242,6 +245,14 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn a_small_picture_is_not_blown_up_further_than_allowed() {
+        let spec = InputSpec { size: 416, upscale: Some(2.0), ..spec(Fit::Aspect) };
+        assert_eq!(input_size(&spec, 640, 640), (416, 416));
+        assert_eq!(input_size(&spec, 200, 200), (384, 384), "400 in steps of 32");
+        assert_eq!(input_size(&spec, 100, 50), (192, 96));
     }
 
     #[test]

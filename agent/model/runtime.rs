@@ -91,6 +91,11 @@ impl Session {
         Ok(Self { inner, outputs: manifest.outputs.clone(), head: Head::new(manifest) })
     }
 
+    /// From now on detections from this score on are given, whatever the classes' thresholds.
+    pub fn listen_from(&mut self, score: f32) {
+        self.head.listen_from(score);
+    }
+
     /// One forward pass.
     ///
     /// # Errors

@@ -13,7 +13,7 @@ import tempfile
 from pathlib import Path
 
 import torch
-from torchvision.ops import batched_nms
+from torchvision.ops import batched_nms, box_iou
 
 import data
 import lite0
@@ -54,12 +54,16 @@ def decode(logits, distances, height, width):
 
 @torch.no_grad()
 def validate(net, root, scorer, settings, names, limit=None):
-    """{(size, input): {set: score.py's answer}}"""
+    """{(size, input): {set: score.py's answer}}, and by setting and class [(score, right)] with the number of objects."""
     out = {setting: {} for setting in settings}
+    hits = {setting: [[] for _ in names] for setting in settings}
+    objects = [0] * len(names)
     with tempfile.TemporaryDirectory() as work:
         for name in data.SETS:
             images = data.annotations(root, name, True)[:limit]
             pictures = [data.read(Path(root) / name / image["file"]) for image in images]
+            for box in (box for image in images for box in image["boxes"]):
+                objects[names.index(box["class"])] += 1
             (Path(work) / name).mkdir()
             (Path(work) / name / "annotations.json").write_text(json.dumps({"images": images}))
             for size, side in settings:
@@ -69,16 +73,40 @@ def validate(net, root, scorer, settings, names, limit=None):
                     logits, distances, _ = net(x, size)
                     height, width = x.shape[2:]
                     box, score, label = decode(logits, distances, height, width)
-                    scale = torch.tensor([image["w"] / width, image["h"] / height] * 2)
+                    box = box * torch.tensor([image["w"] / width, image["h"] / height] * 2)
+                    for k, s, right in zip(label.tolist(), score.tolist(), matched(image, names, box, label)):
+                        hits[size, side][k].append((s, right))
                     lines.append(json.dumps({"file": image["file"], "detections": [
                         {"class": names[k], "score": s, "box": b}
-                        for k, s, b in zip(label.tolist(), score.tolist(), (box * scale).tolist())]}))
+                        for k, s, b in zip(label.tolist(), score.tolist(), box.tolist())]}))
                 predictions = Path(work) / "predictions.jsonl"
                 predictions.write_text("\n".join(lines) + "\n")
                 answer = subprocess.run([sys.executable, scorer, "detections", Path(work) / name, predictions, "--json"],
                                         check=True, capture_output=True, text=True).stdout
                 out[size, side][name] = json.loads(answer)
-    return out
+    return out, hits, objects
+
+
+def matched(image, names, box, label):
+    """For each detection, best first, whether it is the first to overlap an object of its class by half."""
+    truth = [(names.index(b["class"]), torch.tensor(b["xyxy"])) for b in image["boxes"]]
+    free, right = set(range(len(truth))), []
+    for k, b in zip(label.tolist(), box):
+        overlaps = [(float(box_iou(b[None], truth[n][1][None])), n) for n in free if truth[n][0] == k]
+        best = max(overlaps, default=(0.0, None))
+        right.append(best[0] >= 0.5)
+        if right[-1]:
+            free.remove(best[1])
+    return right
+
+
+def threshold(hits, objects, low=0.2, high=0.7):
+    """The score from which on a detection counts: where F1 is largest, within what an operator would expect."""
+    best, found, right = (0.0, 0.5), 0, 0
+    for score, hit in sorted(hits, reverse=True):
+        found, right = found + 1, right + hit
+        best = max(best, (2 * right / (found + objects), score))
+    return round(min(max(best[1] - 0.01, low), high), 2)
 
 
 def table(results):
@@ -107,7 +135,7 @@ def main():
     torch.set_flush_denormal(True)
     names = data.classes(args.data)
     settings = [(int(size), int(side)) for size in args.sizes.split(",") for side in args.inputs.split(",")]
-    results = validate(load(args.weights, len(names)), args.data, args.scorer, settings, names, args.limit)
+    results, _, _ = validate(load(args.weights, len(names)), args.data, args.scorer, settings, names, args.limit)
     print(table(results))
     if args.classes:
         for setting, sets in results.items():

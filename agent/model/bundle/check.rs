@@ -120,6 +120,10 @@ impl Manifest {
             shape.len() == 4 && shape[..2] == [1, 3] && shape[2..].iter().all(sides),
             "the golden input is {shape:?}, not (1, 3, height, width) in multiples of input.multiple_of"
         );
+        ensure!(
+            self.elastic.as_ref().is_none_or(|name| self.files.contains_key(name)),
+            "the file that elastic names is not listed under files"
+        );
         for output in &self.outputs {
             ensure!(self.golden.outputs.contains_key(&output.name), "output {} has no golden vector", output.name);
         }
@@ -188,6 +192,11 @@ impl InputSpec {
         ensure!(
             self.std.iter().all(|s| s.is_finite() && *s > 0.0) && self.mean.iter().all(|m| m.is_finite()),
             "input.mean and input.std must be finite, std above 0"
+        );
+        ensure!(self.upscale.is_none_or(|u| (1.0..=16.0).contains(&u)), "input.upscale must be 1 to 16");
+        ensure!(
+            self.upscale.is_none() || self.fit == Fit::Aspect,
+            "input.upscale is of no use: only pictures of fit aspect are brought in at a size of their own"
         );
         ensure!(self.contrast.is_none_or(|c| (1.0..=128.0).contains(&c)), "input.contrast must be 1 to 128");
         Ok(())

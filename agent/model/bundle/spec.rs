@@ -30,6 +30,9 @@ pub struct Manifest {
     pub golden: GoldenSpec,
     /// Every file of the bundle but `bundle.json`.
     pub files: BTreeMap<String, FileSpec>,
+    /// File that says what can be left out of the network; none where nothing can.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub elastic: Option<String>,
     /// How detections are read from the outputs; none where there are no detections, or all is at its default.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub detector: Option<DetectorSpec>,
@@ -55,6 +58,9 @@ pub struct InputSpec {
     /// root of what it falls short, at most twofold; none where the network was made without it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub contrast: Option<f32>,
+    /// A small picture is brought in at most this many times its own size, with `aspect`; any where none is given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub upscale: Option<f32>,
     /// Order of the channels.
     #[serde(default, skip_serializing_if = "ChannelOrder::is_rgb")]
     pub channel_order: ChannelOrder,

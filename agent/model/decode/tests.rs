@@ -49,6 +49,54 @@ fn a_cell_becomes_the_box_around_its_centre() {
     assert_eq!(detections, [found(1, 0.9, [4.0, 8.0, 28.0, 24.0])]);
 }
 
+/// models/train/decode_fixture.py made the file.
+#[test]
+fn decodes_what_the_training_side_decodes() {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/decode.json");
+    let fixture: serde_json::Value = serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap();
+    let floats = |v: &serde_json::Value| -> Vec<f32> {
+        v.as_array().unwrap().iter().map(|x| x.as_f64().unwrap() as f32).collect()
+    };
+    let classes = fixture["classes"].as_u64().unwrap() as usize;
+    let maps: Vec<_> = fixture["maps"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|map| {
+            let [stride, rows, columns] = ["stride", "rows", "columns"].map(|k| map[k].as_u64().unwrap() as usize);
+            (
+                stride,
+                [1, classes, rows, columns],
+                [1, 4, rows, columns],
+                floats(&map["scores"]),
+                floats(&map["distances"]),
+            )
+        })
+        .collect();
+    let given: Vec<Given> = maps
+        .iter()
+        .flat_map(|(stride, scores, distances, a, b)| {
+            [
+                (OutputKind::Scores, *stride as u32, &scores[..], &a[..]),
+                (OutputKind::Distances, *stride as u32, &distances[..], &b[..]),
+            ]
+        })
+        .collect();
+    let floor = fixture["floor"].as_f64().unwrap() as f32;
+    let (stride, [_, _, rows, columns], ..) = maps[0];
+    let size = [columns * stride, rows * stride];
+    let found = decode(&head(Format::Fcos, &vec![floor; classes]), size, &given).unwrap();
+    let expected = fixture["detections"].as_array().unwrap();
+    assert!(expected.len() == 100 && found.len() >= 100, "{} of {}", found.len(), expected.len());
+    for (ours, theirs) in found.iter().zip(expected) {
+        assert_eq!(ours.class, theirs["class"].as_u64().unwrap() as usize);
+        assert!((ours.score - theirs["score"].as_f64().unwrap() as f32).abs() <= 1e-4);
+        for (a, b) in ours.bbox.iter().zip(floats(&theirs["box"])) {
+            assert!((a - b).abs() <= 1e-4, "{ours:?} {theirs}");
+        }
+    }
+}
+
 #[test]
 fn rows_of_yolov8_lie_either_way() {
     let table = [[20.0, 10.0, 8.0, 4.0, 0.1, 0.7, 0.2], [40.0, 20.0, 100.0, 6.0, 0.6, 0.0, 0.0], [9.0; 7].map(|_| 0.0)];
