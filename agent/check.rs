@@ -87,12 +87,13 @@ fn model(config: &Config, environment: &runtime::Environment) -> Result<String> 
         extraction = "; the first start extracts this gateway's own from it";
     }
     let manifest = &bundle.manifest;
-    Ok(format!(
-        "{} {}, {} class(es), golden vectors hold{extraction}",
-        manifest.name,
-        manifest.version,
-        manifest.classes.len()
-    ))
+    let anomaly = match (config.anomaly.enabled, manifest.has_features()) {
+        (true, true) => "",
+        (true, false) => "; anomaly check off: the bundle gives no features",
+        (false, _) => "; anomaly check off: the configuration says so",
+    };
+    let (name, version, classes) = (&manifest.name, &manifest.version, manifest.classes.len());
+    Ok(format!("{name} {version}, {classes} class(es), golden vectors hold{anomaly}{extraction}"))
 }
 
 /// Waits for the camera's first picture, on a thread of its own since a driver may hang.

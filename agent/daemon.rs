@@ -67,6 +67,9 @@ pub fn run(path: &Path) -> Result<()> {
     let outbox = Outbox::open(&config.gateway.state_dir, quota(&config.outbox)).or_exit(Exit::CannotCreate)?;
     let model = model_ref(&bundle);
     info!(bundle = %model.name, version = %model.version, threads = inspectors.len(), "the model answers its golden vectors");
+    if config.anomaly.enabled && !bundle.manifest.has_features() {
+        warn!("the anomaly check is off: the bundle gives no features; only the classes that it names are found");
+    }
     let tokio = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     let ended = tokio.block_on(live(config, &bundle, model, inspectors, Arc::new(outbox)));
     // A thread that hangs in a driver must not hold up the end.

@@ -180,8 +180,10 @@ fn inspect<'f>(
     let wanted = |class: &str| args.classes.is_empty() || args.classes.iter().any(|g| glob(g, class));
     let named = |d: &model::Detection| {
         let class = classes.get(d.class)?;
-        let detection = Detection { class: class.name.clone(), score: d.score, bbox: placement.to_frame(d.bbox) };
-        wanted(&class.name).then_some(detection)
+        let bbox = placement.to_frame(d.bbox);
+        // Nothing is left of what was found in a letterbox's padding.
+        let seen = bbox[2] > bbox[0] && bbox[3] > bbox[1];
+        (seen && wanted(&class.name)).then(|| Detection { class: class.name.clone(), score: d.score, bbox })
     };
     let detections = inspector.forward.detections.iter().filter_map(named).take(MOST).collect();
     let anomaly = match judgement.anomaly.as_ref() {

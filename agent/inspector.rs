@@ -87,10 +87,11 @@ pub struct Judgement {
 }
 
 impl Judge {
-    /// For one camera.
+    /// For one camera. Without feature outputs in the bundle there is no anomaly check, whatever the configuration says.
     #[must_use]
     pub fn new(config: &AnomalyConfig, sensitivity: f64, bundle: &Bundle) -> Self {
-        let check = config.enabled.then(|| Check::new(config.false_alarm_rate.get(), sensitivity));
+        let runs = config.enabled && bundle.manifest.has_features();
+        let check = runs.then(|| Check::new(config.false_alarm_rate.get(), sensitivity));
         Self { check, classes: bundle.manifest.classes.clone(), severity: config.severity }
     }
 
@@ -123,7 +124,9 @@ impl Judge {
             score: r.score,
             bbox: placement.to_frame(r.bbox),
         });
-        let findings = named.chain(unknown).collect();
+        // Nothing is left of what was found in a letterbox's padding.
+        let seen = |f: &Finding| f.bbox[2] > f.bbox[0] && f.bbox[3] > f.bbox[1];
+        let findings = named.chain(unknown).filter(seen).collect();
         Judgement { findings, anomaly }
     }
 }

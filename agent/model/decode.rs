@@ -1,27 +1,62 @@
-//! From the head's maps to boxes: cells over the class's threshold, distances to sides, then non-maximum suppression
-//! per class.
+//! From the network's outputs to detections: which candidates are over their class's threshold, their boxes in input
+//! pixels, and non-maximum suppression per class where the format needs it.
+//!
+//! Guarantees, whatever the numbers: no panic; boxes have an area and lie within the input; scores are 0 to 1; at most
+//! [`pick::MAX_DETECTIONS`] detections, from at most twice [`pick::MAX_CANDIDATES`] candidates in memory. What cannot be
+//! an output of the stated format (a shape, a score, a class) is an error: a frame without verdict is better than a
+//! verdict without meaning.
+//!
+//! A candidate of a [`rows`] or [`queries`] format becomes one detection: of the classes whose thresholds it reaches,
+//! that of the highest score.
 
-use super::bundle::{Manifest, OutputKind};
-use super::{Detection, FeatureMap};
+use anyhow::{Context, Result};
 
-/// Candidates that go into suppression, best first; more are left out.
-const MAX_CANDIDATES: usize = 1000;
-/// Detections a frame.
-const MAX_DETECTIONS: usize = 300;
-/// Overlap from which on two boxes of a class are the same thing.
-const NMS_IOU: f32 = 0.6;
+use super::Detection;
+use super::bundle::{Format, Manifest, OutputKind, OutputSpec};
+use pick::Candidates;
+
+mod grid;
+pub mod pick;
+mod queries;
+mod rows;
+mod table;
+#[cfg(test)]
+mod tests;
+
+pub use pick::iou;
+pub use table::Table;
+
+/// Overlap over which two boxes of a class are the same thing, where the bundle says nothing.
+const OVERLAP: f32 = 0.6;
+
+/// An output as the runtime gave it.
+#[derive(Debug, Clone)]
+pub struct Output<'a> {
+    /// What the manifest says of it.
+    pub spec: &'a OutputSpec,
+    /// Its dimensions.
+    pub shape: Vec<usize>,
+    /// As many values as the shape says.
+    pub data: &'a [f32],
+}
 
 /// Decodes the outputs of one network.
 #[derive(Debug)]
 pub struct Head {
+    format: Option<Format>,
     thresholds: Vec<f32>,
+    overlap: f32,
 }
 
 impl Head {
     /// For a bundle.
     #[must_use]
     pub fn new(manifest: &Manifest) -> Self {
-        Self { thresholds: manifest.classes.iter().map(|c| c.threshold).collect() }
+        Self {
+            format: manifest.format(),
+            thresholds: manifest.classes.iter().map(|c| c.threshold).collect(),
+            overlap: manifest.detector.and_then(|d| d.overlap).unwrap_or(OVERLAP),
+        }
     }
 
     /// From now on everything from this score on is decoded, whatever the classes' thresholds.
@@ -29,126 +64,42 @@ impl Head {
         self.thresholds.fill(score);
     }
 
-    /// Adds the detections, in input pixels, best first.
-    pub fn decode(&self, maps: &[(OutputKind, FeatureMap)], detections: &mut Vec<Detection>) {
-        let of = |kind| maps.iter().filter(move |(k, _)| *k == kind).map(|(_, map)| map);
-        for scores in of(OutputKind::Scores) {
-            let Some(distances) = of(OutputKind::Distances).find(|d| d.stride == scores.stride) else { continue };
-            self.candidates(scores, distances, detections);
-        }
-        detections.sort_by(|a, b| b.score.total_cmp(&a.score));
-        detections.truncate(MAX_CANDIDATES);
-        suppress(detections);
-    }
-
-    fn candidates(&self, scores: &FeatureMap, distances: &FeatureMap, detections: &mut Vec<Detection>) {
-        let plane = scores.width * scores.height;
-        let (size, stride) = ((scores.width * scores.stride, scores.height * scores.stride), scores.stride as f32);
-        for (class, (threshold, values)) in self.thresholds.iter().zip(scores.data.chunks_exact(plane)).enumerate() {
-            for (cell, &score) in values.iter().enumerate().filter(|(_, s)| **s >= *threshold) {
-                let centre = |n: usize| (n as f32 + 0.5) * stride;
-                let (x, y) = (centre(cell % scores.width), centre(cell / scores.width));
-                let [left, top, right, bottom] = [0, 1, 2, 3].map(|k| distances.data[k * plane + cell] * stride);
-                let cut = |value: f32, most: usize| value.clamp(0.0, most as f32);
-                let bbox =
-                    [cut(x - left, size.0), cut(y - top, size.1), cut(x + right, size.0), cut(y + bottom, size.1)];
-                if bbox[2] > bbox[0] && bbox[3] > bbox[1] {
-                    detections.push(Detection { class, score: score.clamp(0.0, 1.0), bbox });
-                }
-            }
-        }
-    }
-}
-
-/// Keeps the best of boxes of a class that overlap; `detections` come best first.
-fn suppress(detections: &mut Vec<Detection>) {
-    let mut kept: Vec<Detection> = Vec::new();
-    for candidate in detections.drain(..) {
-        let same = |k: &Detection| k.class == candidate.class && iou(k.bbox, candidate.bbox) > NMS_IOU;
-        if kept.len() < MAX_DETECTIONS && !kept.iter().any(same) {
-            kept.push(candidate);
-        }
-    }
-    *detections = kept;
-}
-
-/// Intersection over union of two boxes.
-#[must_use]
-pub fn iou(a: [f32; 4], b: [f32; 4]) -> f32 {
-    let side = |low: usize, high: usize| (a[high].min(b[high]) - a[low].max(b[low])).max(0.0);
-    let area = |r: [f32; 4]| (r[2] - r[0]).max(0.0) * (r[3] - r[1]).max(0.0);
-    let common = side(0, 2) * side(1, 3);
-    common / (area(a) + area(b) - common).max(1e-9)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use proptest::prelude::*;
-
-    fn map(channels: usize, stride: usize, data: Vec<f32>) -> FeatureMap {
-        FeatureMap { channels, height: 4, width: 4, stride, data }
-    }
-
-    #[test]
-    fn a_cell_becomes_the_box_around_its_centre() {
-        let mut scores = vec![0.1; 32];
-        scores[16 + 5] = 0.9; // class 1, row 1, column 1
-        let mut distances = vec![0.0; 64];
-        for (k, d) in [1.0, 0.5, 2.0, 1.5].into_iter().enumerate() {
-            distances[k * 16 + 5] = d;
-        }
-        let maps = [(OutputKind::Scores, map(2, 8, scores)), (OutputKind::Distances, map(4, 8, distances))];
-        let mut found = Vec::new();
-        Head { thresholds: vec![0.5, 0.5] }.decode(&maps, &mut found);
-        assert_eq!(found, [Detection { class: 1, score: 0.9, bbox: [4.0, 8.0, 28.0, 24.0] }]);
-    }
-
-    #[test]
-    fn the_better_of_two_overlapping_boxes_stays() {
-        let one = |class, score, x| Detection { class, score, bbox: [x, 0.0, x + 10.0, 10.0] };
-        let mut found = vec![one(0, 0.9, 0.0), one(0, 0.8, 1.0), one(1, 0.7, 1.0), one(0, 0.6, 8.0)];
-        suppress(&mut found);
-        assert_eq!(found.iter().map(|d| d.score).collect::<Vec<_>>(), [0.9, 0.7, 0.6]);
-    }
-
-    /// models/train/decode_fixture.py made the file.
-    #[test]
-    fn decodes_what_the_training_side_decodes() {
-        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/decode.json");
-        let fixture: serde_json::Value = serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap();
-        let floats = |v: &serde_json::Value| {
-            v.as_array().unwrap().iter().map(|x| x.as_f64().unwrap() as f32).collect::<Vec<_>>()
+    /// The detections, in pixels of an input of this width and height, best first.
+    ///
+    /// # Errors
+    /// An output cannot be one of the stated format.
+    pub fn decode(&self, outputs: &[Output], size: [usize; 2], detections: &mut Vec<Detection>) -> Result<()> {
+        detections.clear();
+        let Some(format) = self.format else { return Ok(()) };
+        let mut candidates = Candidates::new(size);
+        let one = |kind: OutputKind| {
+            outputs.iter().find(|o| o.spec.kind == kind).with_context(|| format!("there is no output of kind {kind}"))
         };
-        let classes = fixture["classes"].as_u64().unwrap() as usize;
-        let mut maps = Vec::new();
-        for map in fixture["maps"].as_array().unwrap() {
-            let [stride, height, width] = ["stride", "rows", "columns"].map(|k| map[k].as_u64().unwrap() as usize);
-            for (kind, key, channels) in
-                [(OutputKind::Scores, "scores", classes), (OutputKind::Distances, "distances", 4)]
-            {
-                maps.push((kind, FeatureMap { channels, height, width, stride, data: floats(&map[key]) }));
+        match format {
+            Format::Fcos => grid::decode(outputs, &self.thresholds, &mut candidates)?,
+            Format::Detr | Format::RtDetr => {
+                let (logits, boxes) = (one(OutputKind::Logits)?, one(OutputKind::Boxes)?);
+                queries::decode(logits, boxes, format == Format::Detr, &self.thresholds, size, &mut candidates)?;
+            }
+            Format::EndToEnd => rows::decode_final(one(OutputKind::Rows)?, &self.thresholds, &mut candidates)?,
+            Format::Yolov8 | Format::Yolov5 | Format::Yolox | Format::YoloxDecoded => {
+                rows::decode(one(OutputKind::Rows)?, format, &self.thresholds, size, &mut candidates)?;
             }
         }
-        let mut found = Vec::new();
-        Head { thresholds: vec![fixture["floor"].as_f64().unwrap() as f32; classes] }.decode(&maps, &mut found);
-        let expected = fixture["detections"].as_array().unwrap();
-        assert!(expected.len() == 100 && found.len() >= 100, "{} of {}", found.len(), expected.len());
-        for (ours, theirs) in found.iter().zip(expected) {
-            assert_eq!(ours.class, theirs["class"].as_u64().unwrap() as usize);
-            assert!((ours.score - theirs["score"].as_f64().unwrap() as f32).abs() <= 1e-4);
-            for (a, b) in ours.bbox.iter().zip(floats(&theirs["box"])) {
-                assert!((a - b).abs() <= 1e-4, "{ours:?} {theirs}");
-            }
-        }
+        candidates.best(format.needs_suppression().then_some(self.overlap), detections);
+        Ok(())
     }
 
-    proptest! {
-        #[test]
-        fn iou_is_symmetric_and_bounded(a in prop::array::uniform4(0.0_f32..100.0), b in prop::array::uniform4(0.0_f32..100.0)) {
-            let v = iou(a, b);
-            prop_assert!((0.0..=1.0).contains(&v));
-            prop_assert!((v - iou(b, a)).abs() < 1e-6);
-        }
+    /// An output's candidates; none where it is a map.
+    ///
+    /// # Errors
+    /// The output cannot be one of the stated format.
+    pub fn table<'a>(&self, output: &Output<'a>) -> Result<Option<Table<'a>>> {
+        let columns = output.shape.last().copied().unwrap_or_default();
+        Ok(match (output.spec.kind, self.format) {
+            (OutputKind::Rows, Some(format)) => Some(rows::table(output, format, self.thresholds.len())?),
+            (OutputKind::Logits | OutputKind::Boxes, _) => Some(Table::new(output, columns, false)?),
+            _ => None,
+        })
     }
 }

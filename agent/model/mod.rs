@@ -8,6 +8,8 @@ pub mod onnx;
 pub mod preprocess;
 pub mod runtime;
 pub mod structure;
+#[cfg(test)]
+mod tests;
 
 /// A feature map of the network, channels first.
 #[derive(Debug, Clone, PartialEq)]

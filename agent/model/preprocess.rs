@@ -1,4 +1,4 @@
-//! From a frame to the network's input: crop, resize, normalise.
+//! From a frame to the network's input: crop, resize, pad, normalise.
 //!
 //! [`Placement`] remembers how, so that boxes come back in pixels of the frame as captured.
 
@@ -6,11 +6,13 @@ use anyhow::{Context, Result};
 use opencv::core::{Mat, MatTraitConst, MatTraitConstManual, Rect, Size, Vec3b};
 use opencv::imgproc;
 
-use super::bundle::{Fit, InputSpec};
+use super::bundle::{ChannelOrder, Fit, InputSpec};
 use crate::frame::{Image, PixelFormat, Region};
 
 /// The longer side may have at most this many times `size`, so that a very long picture stays affordable.
 const MAX_STRETCH: u32 = 4;
+/// The grey around a letterboxed picture, as Ultralytics and YOLOX have it in training.
+const PADDING: f32 = 114.0;
 
 /// The network's input for one frame.
 #[derive(Debug, Default)]
@@ -28,19 +30,22 @@ pub struct Input {
 /// Where the network's input lies in the frame.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub struct Placement {
-    /// Frame pixels of the input's upper left corner.
+    /// Frame pixels of the input's upper left corner, outside the inspected region where the input is padded.
     pub origin: [f32; 2],
     /// Frame pixels an input pixel, in x and y.
     pub scale: [f32; 2],
     /// Frame pixels of the lower right corner of the inspected region.
     pub end: [f32; 2],
+    /// Frame pixels of the upper left corner of the inspected region.
+    pub start: [f32; 2],
 }
 
 impl Placement {
-    /// A box of input pixels in pixels of the frame, cut at the inspected region.
+    /// A box of input pixels in pixels of the frame, cut at the inspected region. Nothing is left of a box that lies in
+    /// the padding.
     #[must_use]
     pub fn to_frame(&self, bbox: [f32; 4]) -> [f32; 4] {
-        let axis = |value: f32, k: usize| (self.origin[k] + value * self.scale[k]).clamp(self.origin[k], self.end[k]);
+        let axis = |value: f32, k: usize| (self.origin[k] + value * self.scale[k]).clamp(self.start[k], self.end[k]);
         [axis(bbox[0], 0), axis(bbox[1], 1), axis(bbox[2], 0), axis(bbox[3], 1)]
     }
 
@@ -56,7 +61,7 @@ impl Placement {
 #[must_use]
 pub fn input_size(spec: &InputSpec, width: u32, height: u32) -> (u32, u32) {
     match spec.fit {
-        Fit::Stretch => (spec.size, spec.size),
+        Fit::Stretch | Fit::Letterbox | Fit::LetterboxCorner => (spec.size, spec.size),
         Fit::Aspect => {
             let most = spec.upscale.map_or(f64::INFINITY, f64::from);
             let scale = (f64::from(spec.size) / (f64::from(width) * f64::from(height)).sqrt()).min(most);
@@ -67,6 +72,21 @@ pub fn input_size(spec: &InputSpec, width: u32, height: u32) -> (u32, u32) {
             };
             (side(width), side(height))
         }
+    }
+}
+
+/// Where a region of this size comes to lie in an input of that size: width, height, and x and y of its corner.
+fn inner(spec: &InputSpec, (w, h): (u32, u32), (width, height): (u32, u32)) -> ([u32; 2], [u32; 2]) {
+    let scale = (f64::from(width) / f64::from(w)).min(f64::from(height) / f64::from(h));
+    let side = |n: u32, most: u32, round: fn(f64) -> f64| (round(f64::from(n) * scale) as u32).clamp(1, most);
+    match spec.fit {
+        Fit::Stretch | Fit::Aspect => ([width, height], [0, 0]),
+        // What does not halve is one more at the right and lower side, as in Ultralytics.
+        Fit::Letterbox => {
+            let (w, h) = (side(w, width, f64::round), side(h, height, f64::round));
+            ([w, h], [(width - w) / 2, (height - h) / 2])
+        }
+        Fit::LetterboxCorner => ([side(w, width, f64::floor), side(h, height, f64::floor)], [0, 0]),
     }
 }
 
@@ -84,6 +104,7 @@ pub fn one_thread() {
 pub fn prepare(image: &Image, roi: Region, spec: &InputSpec, input: &mut Input) -> Result<()> {
     let (x, y, w, h) = roi.pixels(image.width, image.height);
     let (width, height) = input_size(spec, w, h);
+    let ([inner_w, inner_h], [left, top]) = inner(spec, (w, h), (width, height));
     let channels = image.format.channels();
     let (rows, columns) = (image.height as i32, image.width as i32);
     let whole = if channels == 1 {
@@ -93,7 +114,7 @@ pub fn prepare(image: &Image, roi: Region, spec: &InputSpec, input: &mut Input) 
     };
     // Whole-number shrinking first: it is many times as fast as shrinking by 2.2 at once, and leaves little to do. What
     // does not divide, at most k - 1 px at the right and lower edge, is left out and stands so in the placement.
-    let k = (w / width).min(h / height).max(1);
+    let k = (w / inner_w).min(h / inner_h).max(1);
     let (w, h) = (w - w % k, h - h % k);
     let part = whole.roi(Rect::new(x as i32, y as i32, w as i32, h as i32))?;
     let (mut binned, mut small) = (Mat::default(), Mat::default());
@@ -102,38 +123,53 @@ pub fn prepare(image: &Image, roi: Region, spec: &InputSpec, input: &mut Input) 
         imgproc::resize(&part, &mut binned, size, 0.0, 0.0, imgproc::INTER_AREA)?;
     }
     // Averaging when shrinking keeps fine texture from turning into moiré.
-    let method = if width <= w && height <= h { imgproc::INTER_AREA } else { imgproc::INTER_LINEAR };
-    let size = Size::new(width as i32, height as i32);
+    let method = if inner_w <= w && inner_h <= h { imgproc::INTER_AREA } else { imgproc::INTER_LINEAR };
+    let size = Size::new(inner_w as i32, inner_h as i32);
     if k > 1 {
         // Less than twofold is left, of pixels that are averages already.
         imgproc::resize(&binned, &mut small, size, 0.0, 0.0, imgproc::INTER_LINEAR)?;
     } else {
         imgproc::resize(&part, &mut small, size, 0.0, 0.0, method)?;
     }
-    let plane = (width * height) as usize;
+    let scale = [w as f32 / inner_w as f32, h as f32 / inner_h as f32];
     input.width = width as usize;
     input.height = height as usize;
     input.placement = Placement {
-        origin: [x as f32, y as f32],
-        scale: [w as f32 / width as f32, h as f32 / height as f32],
+        origin: [x as f32 - left as f32 * scale[0], y as f32 - top as f32 * scale[1]],
+        scale,
         end: [(x + w) as f32, (y + h) as f32],
+        start: [x as f32, y as f32],
     };
-    input.data.resize(3 * plane, 0.0);
     let source = small.data_bytes().context("OpenCV gave a picture in pieces")?;
-    let order = if image.format == PixelFormat::Bgr8 { [2, 1, 0] } else { [0, 1, 2] };
+    normalise(source, image.format, spec, ([inner_w as usize, inner_h as usize], [left as usize, top as usize]), input);
+    Ok(())
+}
+
+/// Writes the resized picture into its place in the input, and grey around it.
+fn normalise(source: &[u8], format: PixelFormat, spec: &InputSpec, place: ([usize; 2], [usize; 2]), input: &mut Input) {
+    let ([inner_w, inner_h], [left, top]) = place;
+    let (width, plane, channels) = (input.width, input.width * input.height, format.channels());
+    let padded = inner_w * inner_h < plane;
+    input.data.resize(3 * plane, 0.0);
+    let same = (format == PixelFormat::Bgr8) == (spec.channel_order == ChannelOrder::Bgr);
+    let order = if same { [0, 1, 2] } else { [2, 1, 0] };
     let (mean, raise) = spec.contrast.map_or((0.0, 1.0), |wanted| contrast(source, wanted));
     for (c, out) in input.data.chunks_exact_mut(plane).enumerate() {
+        let normal = |value: f32| (value - spec.mean[c]) / spec.std[c];
         // Every value that a pixel can have, once.
-        let table: [f32; 256] = std::array::from_fn(|value| {
-            let value = ((value as f32 - mean) * raise + mean).clamp(0.0, 255.0);
-            (value - spec.mean[c]) / spec.std[c]
-        });
+        let table: [f32; 256] =
+            std::array::from_fn(|value| normal(((value as f32 - mean) * raise + mean).clamp(0.0, 255.0)));
+        if padded {
+            out.fill(normal(PADDING));
+        }
         let from = if channels == 1 { 0 } else { order[c] };
-        for (value, pixel) in out.iter_mut().zip(source.chunks_exact(channels)) {
-            *value = table[usize::from(pixel[from])];
+        for (row, line) in source.chunks_exact(inner_w * channels).enumerate() {
+            let begin = (top + row) * width + left;
+            for (value, pixel) in out[begin..begin + inner_w].iter_mut().zip(line.chunks_exact(channels)) {
+                *value = table[usize::from(pixel[from])];
+            }
         }
     }
-    Ok(())
 }
 
 /// Mean of the samples, and by how much to raise the contrast about it.
@@ -165,6 +201,7 @@ mod tests {
             std: [128.0; 3],
             contrast: None,
             upscale: None,
+            channel_order: ChannelOrder::Rgb,
         }
     }
 
@@ -179,6 +216,35 @@ mod tests {
         assert_eq!(input_size(&spec(Fit::Aspect), 640, 480), (288, 224));
         assert_eq!(input_size(&spec(Fit::Aspect), 8000, 10), (1024, 32));
         assert_eq!(input_size(&spec(Fit::Stretch), 500, 1254), (256, 256));
+        assert_eq!(input_size(&spec(Fit::Letterbox), 500, 1254), (256, 256));
+    }
+
+    #[test]
+    fn a_letterbox_keeps_the_shape_and_lies_where_its_family_puts_it() {
+        let place = |fit, w, h| inner(&InputSpec { size: 640, ..spec(fit) }, (w, h), (640, 640));
+        assert_eq!(place(Fit::Letterbox, 1280, 720), ([640, 360], [0, 140]));
+        assert_eq!(place(Fit::Letterbox, 1000, 667), ([640, 427], [0, 106]), "426.88 rows; 106 above and 107 below");
+        assert_eq!(place(Fit::LetterboxCorner, 1000, 667), ([640, 426], [0, 0]));
+        assert_eq!(place(Fit::LetterboxCorner, 480, 640), ([480, 640], [0, 0]));
+        assert_eq!(place(Fit::Letterbox, 100_000, 1), ([640, 1], [0, 319]));
+        assert_eq!(place(Fit::Stretch, 480, 640), ([640, 640], [0, 0]));
+    }
+
+    #[test]
+    fn around_a_letterbox_all_is_grey_114() {
+        let white = Image { pixels: vec![255; 64 * 32], ..image(64, 32, PixelFormat::Mono8) };
+        for (fit, top) in [(Fit::Letterbox, 16), (Fit::LetterboxCorner, 0)] {
+            let spec = InputSpec { size: 64, mean: [0.0; 3], std: [1.0, 2.0, 4.0], ..spec(fit) };
+            // What was in the input before must not shine through.
+            let mut input = Input { data: vec![9.0; 3 * 64 * 64], ..Input::default() };
+            prepare(&white, Region::default(), &spec, &mut input).unwrap();
+            for (c, plane) in input.data.chunks_exact(64 * 64).enumerate() {
+                for (n, value) in plane.iter().enumerate() {
+                    let inside = (top..top + 32).contains(&(n / 64));
+                    assert_eq!(*value, if inside { 255.0 } else { 114.0 } / spec.std[c], "{fit:?} {c} {n}");
+                }
+            }
+        }
     }
 
     #[test]
@@ -203,6 +269,13 @@ mod tests {
         one.pixels = [255, 127, 10].repeat(64 * 64);
         prepare(&one, Region::default(), &spec(Fit::Stretch), &mut input).unwrap();
         assert_eq!(first(&input), rgb);
+        let bgr = InputSpec { channel_order: ChannelOrder::Bgr, ..spec(Fit::Stretch) };
+        prepare(&one, Region::default(), &bgr, &mut input).unwrap();
+        assert_eq!(first(&input), [rgb[2], rgb[1], rgb[0]]);
+        one.format = PixelFormat::Rgb8;
+        one.pixels = [10, 127, 255].repeat(64 * 64);
+        prepare(&one, Region::default(), &bgr, &mut input).unwrap();
+        assert_eq!(first(&input), [rgb[2], rgb[1], rgb[0]]);
         let grey = Image { pixels: vec![10; 64 * 64], ..image(64, 64, PixelFormat::Mono8) };
         prepare(&grey, Region::default(), &spec(Fit::Stretch), &mut input).unwrap();
         assert_eq!(first(&input), [rgb[0]; 3]);
@@ -239,10 +312,9 @@ mod tests {
         fn boxes_come_back_within_a_pixel(
             (width, height) in (16_u32..700, 16_u32..700),
             roi in (0.0_f32..0.8, 0.0_f32..0.8, 0.1_f32..0.2, 0.1_f32..0.2),
-            square in any::<bool>(),
+            fit in prop::sample::select(vec![Fit::Stretch, Fit::Aspect, Fit::Letterbox, Fit::LetterboxCorner]),
         ) {
             let region = Region([roi.0, roi.1, roi.0 + roi.2, roi.1 + roi.3]);
-            let fit = if square { Fit::Stretch } else { Fit::Aspect };
             let mut input = Input::default();
             prepare(&image(width, height, PixelFormat::Mono8), region, &spec(fit), &mut input).unwrap();
             let place = input.placement;
@@ -250,14 +322,53 @@ mod tests {
             let (x, y, w, h) = region.pixels(width, height);
             let expected = [x as f32, y as f32, (x + w) as f32, (y + h) as f32];
             // What does not divide by the whole-number shrink may be missing at the right and lower edge.
-            let spare = 1.0 + (w / input.width as u32).min(h / input.height as u32) as f32;
+            let ([inner_w, inner_h], _) = inner(&spec(fit), (w, h), (input.width as u32, input.height as u32));
+            let spare = 1.0 + (w / inner_w).min(h / inner_h) as f32;
             for (got, wanted) in all.iter().zip(expected) {
                 prop_assert!((got - wanted).abs() < spare, "{all:?} {expected:?}");
             }
             let inner = [10.0, 12.0, 20.0, 28.0];
             let back = place.to_input(place.to_frame(inner));
-            for (got, wanted) in back.iter().zip(inner) {
-                prop_assert!((got - wanted).abs() < 0.01);
+            if matches!(fit, Fit::Stretch | Fit::Aspect) {
+                for (got, wanted) in back.iter().zip(inner) {
+                    prop_assert!((got - wanted).abs() < 0.01);
+                }
+            }
+        }
+
+        #[test]
+        fn a_bright_block_is_found_where_it_was(
+            (width, height) in (100_u32..900, 100_u32..900),
+            at in prop::array::uniform4(0.0_f32..1.0),
+            fit in prop::sample::select(vec![Fit::Stretch, Fit::Aspect, Fit::Letterbox, Fit::LetterboxCorner]),
+            cut in any::<bool>(),
+        ) {
+            let region = if cut { Region([0.2, 0.1, 0.9, 0.8]) } else { Region::default() };
+            let (x, y, w, h) = region.pixels(width, height);
+            let block = |at: f32, size: f32, low: u32, span: u32| {
+                let side = span as f32 * (0.3 + 0.3 * size);
+                let from = low as f32 + at * (span as f32 - side - 8.0);
+                (from.round(), (from + side).round())
+            };
+            let ((x0, x1), (y0, y1)) = (block(at[0], at[1], x, w), block(at[2], at[3], y, h));
+            let mut picture = Image { pixels: vec![0; (width * height) as usize], ..image(width, height, PixelFormat::Mono8) };
+            for row in y0 as u32..y1 as u32 {
+                let begin = (row * width) as usize;
+                picture.pixels[begin + x0 as usize..begin + x1 as usize].fill(255);
+            }
+            let mut input = Input::default();
+            prepare(&picture, region, &InputSpec { mean: [0.0; 3], std: [255.0; 3], ..spec(fit) }, &mut input).unwrap();
+            let mut found = [f32::MAX, f32::MAX, 0.0, 0.0];
+            for (n, _) in input.data[..input.width * input.height].iter().enumerate().filter(|(_, v)| **v > 0.5) {
+                let (x, y) = ((n % input.width) as f32, (n / input.width) as f32);
+                found = [found[0].min(x), found[1].min(y), found[2].max(x + 1.0), found[3].max(y + 1.0)];
+            }
+            let place = input.placement;
+            for (k, (got, wanted)) in place.to_frame(found).iter().zip([x0, y0, x1, y1]).enumerate() {
+                prop_assert!((got - wanted).abs() <= place.scale[k % 2].max(1.0) + 0.5, "{found:?} {place:?} {x0} {y0} {x1} {y1}");
+            }
+            if matches!(fit, Fit::Letterbox | Fit::LetterboxCorner) {
+                prop_assert!((place.scale[0] / place.scale[1] - 1.0).abs() < 0.05, "{place:?}");
             }
         }
     }

@@ -12,10 +12,10 @@ pub use ort::environment::Environment;
 use ort::session::builder::GraphOptimizationLevel;
 use ort::value::TensorRef;
 
-use super::bundle::{Bundle, OutputKind};
-use super::decode::Head;
+use super::FeatureMap;
+use super::bundle::{Bundle, OutputKind, OutputSpec};
+use super::decode::{Head, Output};
 use super::preprocess::Input;
-use super::{FeatureMap, bundle::OutputSpec};
 
 /// The file's name, as the `PyPI` wheel of this version carries it.
 pub const LIBRARY: &str = "libonnxruntime.so.1.32.0";
@@ -99,37 +99,48 @@ impl Session {
     /// One forward pass.
     ///
     /// # Errors
-    /// The runtime failed, or an output has another shape than the manifest says, or holds NaN.
+    /// The runtime failed, or an output has another shape than the manifest says, or holds values that are no numbers or
+    /// cannot be what the manifest says.
     pub fn run(&mut self, input: &Input, forward: &mut Forward) -> Result<()> {
-        let maps = self.maps(input)?;
         forward.features.clear();
         forward.detections.clear();
-        self.head.decode(&maps, &mut forward.detections);
-        forward.features.extend(maps.into_iter().filter(|(kind, _)| *kind == OutputKind::Features).map(|(_, m)| m));
-        Ok(())
+        self.outputs(input, |head, outputs| {
+            head.decode(outputs, [input.width, input.height], &mut forward.detections)?;
+            let features = outputs.iter().filter(|o| o.spec.kind == OutputKind::Features);
+            forward.features.extend(features.filter_map(feature_map));
+            Ok(())
+        })
     }
 
-    /// The outputs of one forward pass, in the manifest's order.
+    /// One forward pass, whose outputs are shown to `look` as they are.
     ///
     /// # Errors
-    /// As [`Session::run`].
-    pub fn maps(&mut self, input: &Input) -> Result<Vec<(OutputKind, FeatureMap)>> {
+    /// As for [`Session::run`], but for decoding.
+    pub fn outputs<T>(&mut self, input: &Input, look: impl FnOnce(&Head, &[Output]) -> Result<T>) -> Result<T> {
         let shape = [1, 3, input.height, input.width];
         let tensor = TensorRef::from_array_view((shape, input.data.as_slice())).map_err(|e| anyhow!("{e}"))?;
-        let outputs = self.inner.run(ort::inputs![tensor]).map_err(|e| anyhow!("the forward pass failed: {e}"))?;
-        let mut maps = Vec::with_capacity(self.outputs.len());
+        let values = self.inner.run(ort::inputs![tensor]).map_err(|e| anyhow!("the forward pass failed: {e}"))?;
+        let mut outputs = Vec::with_capacity(self.outputs.len());
         for spec in &self.outputs {
-            let value = outputs.get(&spec.name).with_context(|| format!("output {} is missing", spec.name))?;
+            let value = values.get(&spec.name).with_context(|| format!("output {} is missing", spec.name))?;
             let (shape, data) = value.try_extract_tensor::<f32>().map_err(|e| anyhow!("output {}: {e}", spec.name))?;
-            let stride = spec.stride as usize;
-            let (channels, height, width) = (spec.channels as usize, input.height / stride, input.width / stride);
-            let expected = [1, channels as i64, height as i64, width as i64];
-            ensure!(shape[..] == expected, "output {} is {:?}, not {expected:?}", spec.name, &shape[..]);
-            ensure!(data.iter().sum::<f32>().is_finite(), "output {} holds values that are no numbers", spec.name);
-            maps.push((spec.kind, FeatureMap { channels, height, width, stride, data: data.to_vec() }));
+            let shape: Vec<usize> = shape.iter().map(|&n| usize::try_from(n).unwrap_or_default()).collect();
+            if spec.kind.is_map() {
+                let stride = spec.stride as usize;
+                let expected = [1, spec.channels as usize, input.height / stride, input.width / stride];
+                ensure!(shape == expected, "output {} is {shape:?}, not {expected:?}", spec.name);
+            }
+            let numbers = data.iter().fold(true, |all, v| all & v.is_finite());
+            ensure!(numbers, "output {} holds values that are no numbers", spec.name);
+            outputs.push(Output { spec, shape, data });
         }
-        Ok(maps)
+        look(&self.head, &outputs)
     }
+}
+
+fn feature_map(output: &Output) -> Option<FeatureMap> {
+    let &[1, channels, height, width] = output.shape.as_slice() else { return None };
+    Some(FeatureMap { channels, height, width, stride: output.spec.stride as usize, data: output.data.to_vec() })
 }
 
 /// The bare session, as the stopwatch wants it for comparison: ONNX Runtime's own defaults on `threads` threads.

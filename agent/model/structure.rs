@@ -84,6 +84,8 @@ pub struct Structure {
     pub inputs: Vec<(String, Shape)>,
     /// Outputs, by name.
     pub outputs: Vec<String>,
+    /// ONNX data types of inputs and outputs, by name.
+    pub types: Vec<(String, i32)>,
     /// Elements of all initializers and constants.
     pub parameters: u64,
     /// Version of the operator set `ai.onnx`.
@@ -312,7 +314,8 @@ pub fn vet(bytes: &[u8], limits: &Limits) -> Result<Structure, StructureError> {
     let outputs = graph::outputs(graph, limits)?;
     graph::order(graph)?;
     sizes::check(graph, opset, limits)?;
-    Ok(Structure { inputs, outputs, parameters, opset, nodes: graph.node.len() })
+    let types = graph::types(graph);
+    Ok(Structure { inputs, outputs, types, parameters, opset, nodes: graph.node.len() })
 }
 
 fn header(model: &ModelProto) -> Result<(), StructureError> {

@@ -2,6 +2,7 @@ use std::time::Instant;
 
 use super::*;
 use crate::model::bundle::tests::shipped;
+use crate::model::decode::Output;
 use crate::model::preprocess::Input;
 use crate::model::runtime::{self, Session};
 use crate::model::{FeatureMap, golden};
@@ -27,7 +28,13 @@ fn outputs(bundle: &Bundle) -> Vec<(OutputKind, FeatureMap)> {
         data: bundle.tensor(golden).unwrap(),
         ..Input::default()
     };
-    Session::new(&runtime::load(None).unwrap(), bundle).unwrap().maps(&input).unwrap()
+    let mut session = Session::new(&runtime::load(None).unwrap(), bundle).unwrap();
+    let map = |o: &Output| {
+        let &[_, channels, height, width] = o.shape.as_slice() else { panic!("{:?}", o.shape) };
+        let stride = o.spec.stride as usize;
+        (o.spec.kind, FeatureMap { channels, height, width, stride, data: o.data.to_vec() })
+    };
+    session.outputs(&input, |_, outputs| Ok(outputs.iter().map(map).collect())).unwrap()
 }
 
 /// The reference tensors come from PyTorch, which ran the base network at each size: models/train/export.py.

@@ -60,6 +60,15 @@ pub(super) fn outputs(graph: &GraphProto, limits: &Limits) -> Result<Vec<String>
     Ok(graph.output.iter().map(|output| output.name.clone()).collect())
 }
 
+/// Data types of inputs and outputs, by name.
+pub(super) fn types(graph: &GraphProto) -> Vec<(String, i32)> {
+    let of = |value: &ValueInfoProto| match value.r#type.as_ref()?.value.as_ref()? {
+        TypeValue::Tensor(it) => Some((value.name.clone(), it.elem_type)),
+        _ => None,
+    };
+    graph.input.iter().chain(&graph.output).filter_map(of).collect()
+}
+
 fn interface(value: &ValueInfoProto, side: &str, limits: &Limits) -> Result<Option<Shape>, StructureError> {
     let name = &value.name;
     if name.is_empty() || name.len() > NAME || name.chars().any(char::is_control) {
