@@ -11,7 +11,7 @@ use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 use tracing::{info, warn};
 
-use crate::config::Config;
+use crate::config::{Config, Milliseconds};
 use crate::exit::{Exit, OrExit};
 use crate::extract::{self, Wish};
 use crate::model::bundle::Bundle;
@@ -97,7 +97,7 @@ fn kept(config: &Config, order: &Order) -> Option<Bundle> {
 fn order(config: &Config, base: &Base) -> Order {
     Order {
         base: base.bundle().sha256.clone(),
-        budget_ms: config.model.budget_ms.map(|ms| ms.get()),
+        budget_ms: config.model.budget_ms.map(Milliseconds::get),
         classes: config.model.classes.clone(),
         threads: config.model.threads.map_or_else(extract::cores, |n| n.get() as usize),
         agent: env!("CARGO_PKG_VERSION").into(),

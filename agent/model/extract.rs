@@ -255,7 +255,7 @@ impl Base {
             classes = classes.join(", "),
             macs = cost.macs as f64 / 1e6,
             parameters = cost.parameters as f64 / 1e6,
-            expected = expected.map_or_else(String::new, |m| format!("; mAP50 {:.3} to be expected", m)),
+            expected = expected.map_or_else(String::new, |m| format!("; mAP50 {m:.3} to be expected")),
         )
     }
 }

@@ -109,7 +109,8 @@ fn a_description_that_does_not_fit_is_refused() {
         let error = checked.and_then(|()| base.extract(&setting(5, 256, whole())).map(|_| ()));
         format!("{:#}", error.unwrap_err())
     };
-    let cases: [(&dyn Fn(&mut Elastic), &str); 6] = [
+    type Change<'a> = &'a dyn Fn(&mut Elastic);
+    let cases: [(Change, &str); 6] = [
         (&|e| e.schema = "inspect.elastic/2".into(), "is not inspect.elastic/1"),
         (&|e| e.sizes[5].width = 4096, "has not what is wanted of axis"),
         (&|e| *e.sizes[5].depths.get_mut("neck").unwrap() = 9, "neck is Some(9)"),
