@@ -42,9 +42,9 @@ pub struct Args {
     /// This size of the base, by name.
     #[arg(long, value_name = "NAME")]
     size: Option<String>,
-    /// In which numbers the network computes.
-    #[arg(long, value_enum, default_value_t)]
-    precision: Precision,
+    /// In which numbers the network computes; without it 8 bits are chosen from as well, where they cost little accuracy.
+    #[arg(long, value_enum)]
+    precision: Option<Precision>,
     /// Threads that work at the same time while candidates are measured; the number of cores otherwise.
     #[arg(long, value_parser = clap::value_parser!(u64).range(1..=64))]
     threads: Option<u64>,
@@ -68,6 +68,7 @@ fn budget(text: &str) -> Result<f64, String> {
 struct Report<'a> {
     size: &'a str,
     input: u32,
+    precision: Precision,
     macs: u64,
     params: u64,
     bytes: u64,
@@ -139,6 +140,7 @@ pub fn run(args: &Args) -> Result<()> {
         let report = Report {
             size: &row.size,
             input: row.input,
+            precision: row.precision,
             macs: row.macs,
             params: row.params,
             bytes: extracted.files.values().map(|b| b.len() as u64).sum(),
@@ -157,10 +159,11 @@ pub fn run(args: &Args) -> Result<()> {
     }
     print(&rows, Some(chosen));
     let summary = format!(
-        "{} at {} px, {} classes: {:.1} ms p50, {:.1} ms p99 on {threads} thread(s), mAP50 {:.3} to be expected; \
+        "{} at {} px in {}, {} classes: {:.1} ms p50, {:.1} ms p99 on {threads} thread(s), mAP50 {:.3} to be expected; \
          cut and proved in {seconds:.2} s",
         row.size,
         row.input,
+        row.precision,
         extracted.bundle.manifest.classes.len(),
         time.p50_ms,
         time.p99_ms,
@@ -195,7 +198,7 @@ pub fn choose(base: &Base, rows: &mut [Row], wish: Wish, environment: &Environme
         Wish::Milliseconds(ms) => {
             let bar = if std::io::stderr().is_terminal() { ProgressBar::new_spinner() } else { ProgressBar::hidden() };
             let found = table::search(rows, ms, |row| {
-                bar.set_message(format!("measuring {} at {} px", row.size, row.input));
+                bar.set_message(format!("measuring {} at {} px in {}", row.size, row.input, row.precision));
                 bar.tick();
                 let extracted = base.extract(&row.setting)?;
                 Ok(stopwatch::frame_time(environment, &extracted.bundle, threads)?.p50_ms)
@@ -207,10 +210,11 @@ pub fn choose(base: &Base, rows: &mut [Row], wish: Wish, environment: &Environme
                 .min_by(|a, b| a.ms.partial_cmp(&b.ms).unwrap_or(std::cmp::Ordering::Equal));
             let would = fastest.map_or_else(String::new, |row| {
                 format!(
-                    "; the fastest, {} at {} px, takes {:.1} ms here: allow that much, or take fewer threads than {threads} \
+                    "; the fastest, {} at {} px in {}, takes {:.1} ms here: allow that much, or take fewer threads than {threads} \
                      (--threads)",
                     row.size,
                     row.input,
+                    row.precision,
                     row.ms.unwrap_or_default()
                 )
             });
@@ -235,7 +239,7 @@ pub fn prove(base: &Base, setting: &Setting, environment: &Environment) -> Resul
 
 fn print(rows: &[Row], chosen: Option<usize>) {
     let mut out = std::io::stdout().lock();
-    let _ = writeln!(out, "  size     input    M MACs  M params  mAP50   ms here"); // a reader that has gone is no reason to panic
+    let _ = writeln!(out, "  size     input  precision    M MACs  M params  mAP50   ms here"); // a reader that has gone is no reason to panic
     for (n, row) in rows.iter().enumerate() {
         let mark = match (chosen == Some(n), row.front) {
             (true, _) => '>',
@@ -245,13 +249,14 @@ fn print(rows: &[Row], chosen: Option<usize>) {
         let ms = row.ms.map_or_else(String::new, |ms| format!("{ms:9.1}"));
         let _ = writeln!(
             out,
-            "{mark} {:<8} {:>5} {:>9.1} {:>9.2} {:>6.3} {ms}",
+            "{mark} {:<8} {:>5}  {:<9} {:>9.1} {:>9.2} {:>6.3} {ms}",
             row.size,
             row.input,
+            row.precision,
             row.macs as f64 / 1e6,
             row.params as f64 / 1e6,
             row.expected_map50
         );
     }
-    let _ = writeln!(out, "- another row is at least as accurate for no more multiply-accumulates");
+    let _ = writeln!(out, "- another row is at least as accurate at no more cost");
 }

@@ -15,7 +15,7 @@ use crate::config::{Config, Milliseconds};
 use crate::exit::{Exit, OrExit};
 use crate::extract::{self, Wish};
 use crate::model::bundle::Bundle;
-use crate::model::extract::{Base, Precision, store, table};
+use crate::model::extract::{Base, store, table};
 use crate::model::runtime::Environment;
 
 /// What the kept bundle was extracted for.
@@ -55,7 +55,7 @@ pub fn bundle(config: &Config, environment: &Environment) -> Result<Bundle> {
         return Ok(bundle);
     }
     let classes = base.classes(&order.classes).context("model.classes").or_exit(Exit::Data)?;
-    let mut rows = table::rows(&base, &classes, Precision::Float32, None, None).or_exit(Exit::Data)?;
+    let mut rows = table::rows(&base, &classes, None, None, None).or_exit(Exit::Data)?;
     let wish = order.budget_ms.map_or(Wish::Best, Wish::Milliseconds);
     let chosen = match extract::choose(&base, &mut rows, wish, environment, order.threads) {
         Ok(chosen) => chosen,

@@ -7,6 +7,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod alarms;
+mod boards;
 mod cameras;
 mod cli;
 mod delivery;

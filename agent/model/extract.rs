@@ -17,6 +17,7 @@ pub mod surgery;
 pub mod table;
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::path::Path;
 
 use anyhow::{Context, Result, bail, ensure};
@@ -29,6 +30,15 @@ use self::elastic::{Elastic, Size};
 use super::bundle::{Bundle, FileSpec, GoldenSpec, Manifest, OutputKind, TensorSpec};
 use super::onnx::ModelProto;
 use crate::glob::glob;
+
+impl fmt::Display for Precision {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Float32 => "float32",
+            Self::Int8 => "int8",
+        })
+    }
+}
 
 /// Golden tolerance of 8-bit networks against the float32 vectors of the training side: rounding alone moves a value that
 /// much of the largest.

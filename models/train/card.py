@@ -19,7 +19,8 @@ def percent(value):
 def text(root, names, described, rows, version):
     full = described["sizes"][0]
     best = max(full["validation"], key=lambda v: v["map50"])
-    row = next(r for r in rows if r["size"] == 0 and r["input"] == best["input"])
+    plain = [r for r in rows if r["precision"] == "float32"]
+    row = next(r for r in plain if r["size"] == full["name"] and r["input"] == best["input"])
     foreign = sum(s["foreign_per_image"] for s in row["sets"].values()) / len(row["sets"])
     lines = [
         f"# inspectd-base {version}",
@@ -47,13 +48,14 @@ def text(root, names, described, rows, version):
         "| domain | " + " | ".join(f"{s['name']}" for s in described["sizes"]) + " |",
         "|---|" + "---|" * len(described["sizes"]),
     ]
-    settings = [(n, max(s["validation"], key=lambda v: v["map50"])["input"]) for n, s in enumerate(described["sizes"])]
-    of = {(r["size"], r["input"]): r["sets"] for r in rows}
+    settings = [(s["name"], max(s["validation"], key=lambda v: v["map50"])["input"]) for s in described["sizes"]]
+    of = {(r["size"], r["input"]): r["sets"] for r in plain}
     for name in data.SETS:
         cells = [f"{percent(of[s][name]['map50'])} ({percent(of[s][name]['map50_95'])})" for s in settings]
         lines.append(f"| {name} | " + " | ".join(cells) + " |")
     lines += [
         "| input | " + " | ".join(f"{side} px" for _, side in settings) + " |",
+        "| points that 8 bits cost | " + " | ".join(percent(s.get("int8_cost", 0)) for s in described["sizes"]) + " |",
         "",
         "mAP50 (mAP50:95), each size at the input at which it is best.",
         "",

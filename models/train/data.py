@@ -3,33 +3,23 @@
 A set is a folder with annotations.json: {"images": [{"file", "w", "h", "boxes": [{"class", "xyxy"}]}]}.
 """
 
-import hashlib
 import json
 import random
-import re
 from pathlib import Path
 
 import cv2
 import numpy as np
 
 import lite0
+from split import SETS, held_back
 
 cv2.setNumThreads(1)
 
-SETS = ("neu_det", "deeppcb", "cplid", "magnetic_tile", "container", "pennfudan")
 # Where up and down carry no meaning, all eight symmetries; elsewhere left and right.
 ANY_WAY_UP = {"neu_det", "deeppcb", "magnetic_tile"}
-VALIDATION = 0.12  # share of the pictures that are never trained on
 LARGEST = 512  # px, longer side in memory
-MOST_UPSCALED = 2.0  # a picture is never brought in larger than that
+MOST_UPSCALED = 1.6  # a picture is never brought in larger than that: there is no more to be seen in it
 BACKGROUND = 127
-
-
-def held_back(name, file):
-    """Whether a picture belongs to the validation split. Pictures of one and the same tile stay together."""
-    tile = re.search(r"num_(\d+)", file)
-    key = f"{name}/{tile.group(1) if tile else Path(file).name}"
-    return int(hashlib.sha256(key.encode()).hexdigest()[:8], 16) < VALIDATION * 2**32
 
 
 def annotations(root, name, validation):

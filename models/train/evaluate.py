@@ -56,15 +56,11 @@ def decode(logits, distances, height, width):
 
 @torch.no_grad()
 def validate(net, root, scorer, settings, names, limit=None):
-    """{(size, input): {set: score.py's answer}}, and by setting and class [(score, right)] with the number of objects."""
+    """{(size, input): {set: score.py's answer}}"""
     out = {setting: {} for setting in settings}
-    hits = {setting: [[] for _ in names] for setting in settings}
-    objects = [0] * len(names)
     for name in data.SETS:
         images = data.annotations(root, name, True)[:limit]
         pictures = [data.read(Path(root) / name / image["file"]) for image in images]
-        for box in (box for image in images for box in image["boxes"]):
-            objects[names.index(box["class"])] += 1
         for size, side in settings:
             found = []
             for image, picture in zip(images, pictures):
@@ -73,14 +69,9 @@ def validate(net, root, scorer, settings, names, limit=None):
                 height, width = x.shape[2:]
                 box, score, label = decode(logits, distances, height, width)
                 found.append((box * torch.tensor([image["w"] / width, image["h"] / height] * 2), score, label))
-            for image, (box, score, label) in zip(images, found):
-                for k in set(label.tolist()):
-                    truth = torch.tensor([b["xyxy"] for b in image["boxes"] if names.index(b["class"]) == k])
-                    right = precision.matched(truth, box[label == k], 0.5)
-                    hits[size, side][k] += zip(score[label == k].tolist(), right)
             judge = judged if scorer else precision.score
             out[size, side][name] = judge(images, found, names, *([scorer] if scorer else []))
-    return out, hits, objects
+    return out
 
 
 def judged(images, found, names, scorer):
@@ -95,15 +86,6 @@ def judged(images, found, names, scorer):
         answer = subprocess.run([sys.executable, scorer, "detections", work, predictions, "--json"],
                                 check=True, capture_output=True, text=True).stdout
     return json.loads(answer)
-
-
-def threshold(hits, objects, low=0.2, high=0.7):
-    """The score from which on a detection counts: where F1 is largest, within what an operator would expect."""
-    best, found, right = (0.0, 0.5), 0, 0
-    for score, hit in sorted(hits, reverse=True):
-        found, right = found + 1, right + hit
-        best = max(best, (2 * right / (found + objects), score))
-    return round(min(max(best[1] - 0.01, low), high), 2)
 
 
 def table(results):
@@ -132,7 +114,7 @@ def main():
     torch.set_flush_denormal(True)
     names = data.classes(args.data)
     settings = [(int(size), int(side)) for size in args.sizes.split(",") for side in args.inputs.split(",")]
-    results, _, _ = validate(load(args.weights, len(names)), args.data, args.scorer, settings, names, args.limit)
+    results = validate(load(args.weights, len(names)), args.data, args.scorer, settings, names, args.limit)
     print(table(results))
     if args.classes:
         for setting, sets in results.items():

@@ -5,7 +5,6 @@ training pictures of all sets. A value's range is the mean of the pictures' extr
 beyond what was seen: a single outlier would cost all others resolution.
 """
 
-import json
 import subprocess
 import tempfile
 from pathlib import Path
@@ -67,14 +66,13 @@ def measure(network, root, side):
     return out
 
 
-def add(base, inspectd, root, limit_inputs=None):
-    """Writes the ranges of every size into the base's elastic.json."""
-    path = Path(base) / "elastic.json"
-    described = json.loads(path.read_text())
+def measure_all(base, inspectd, root, described):
+    """{size: {value: [low, high]}}, each at the input at which it is best."""
+    out = {}
     for size in described["sizes"]:
         side = max(size["validation"], key=lambda v: v["map50"])["input"]
         with tempfile.TemporaryDirectory() as work:
-            command = [inspectd, "extract", "--from", base, "--out", f"{work}/bundle", "--size", size["name"], "--input", str(side)]
+            command = [inspectd, "extract", "--from", str(base), "--out", f"{work}/bundle", "--size", size["name"], "--input", str(side)]
             subprocess.run(command, check=True, capture_output=True)
-            size["ranges"] = measure(f"{work}/bundle/model.onnx", root, side)
-    path.write_text(json.dumps(described, indent=1) + "\n")
+            out[size["name"]] = measure(f"{work}/bundle/model.onnx", root, side)
+    return out

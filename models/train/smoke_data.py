@@ -26,7 +26,7 @@ SIZES = [(200, 200), (240, 160)]
 
 def picture(rng, width, height, count):
     """Noise with bright rectangles, and their boxes."""
-    out = rng.normal(110, 12, (height, width, 3))
+    out = rng.normal(110, 45, (height, width, 3))
     boxes = []
     for _ in range(count):
         w, h = rng.integers(24, 70, 2)

@@ -22,9 +22,9 @@ import lite0
 from losses import detection_loss
 from network import SIZES, Detector, cells, flatten
 
-# (canvas in px, range of input sizes) of the large and of the small sizes, which run on small inputs more often.
-LARGE, SMALL = (256, (208, 448)), (192, (128, 320))
+# Small sizes, which run on small inputs more often, train on canvases three quarters as large.
 SMALL_FROM = 3
+LARGE_REACH, SMALL_REACH = (208, 448), (128, 352)  # input sizes that the pictures are scaled to
 CHECKPOINT_EVERY = 250
 AVERAGING = 0.999  # of the weights, a step
 
@@ -38,6 +38,7 @@ def arguments():
     add("--steps", type=int, required=True)
     add("--from", dest="start", type=Path, help="weights to start from: an earlier run's weights.pt, or the model.onnx of a base bundle")
     add("--batch", type=int, default=16)
+    add("--canvas", type=int, default=256, help="px; larger ones show large defects whole, at the cost of fewer pictures")
     add("--rate", type=float, default=3e-3, help="learning rate of neck and head")
     add("--backbone-rate", type=float, default=4e-4)
     add("--full", type=float, default=0.5, help="share of steps for the full size")
@@ -147,7 +148,8 @@ def main():
         for group, rate in zip(moves.param_groups, rates):
             group["lr"] = rate * schedule(step, args)
         size = pick_size(sampler.random, args)
-        canvas, reach = SMALL if size >= SMALL_FROM else LARGE
+        small = size >= SMALL_FROM
+        canvas, reach = args.canvas // 128 * 96 if small else args.canvas, SMALL_REACH if small else LARGE_REACH
         batch, truth, labels, valid = sampler.batch(args.batch, canvas, reach)
         x = torch.from_numpy(batch).permute(0, 3, 1, 2).float().sub_(lite0.MEAN).div_(lite0.STD)
         logits, distances, _ = net(x.contiguous(memory_format=torch.channels_last), size)

@@ -113,7 +113,7 @@ impl Manifest {
 
     fn check_golden(&self) -> Result<()> {
         let tolerance = self.golden.tolerance;
-        ensure!(tolerance > 0.0 && tolerance <= 0.1, "golden.tolerance must be over 0, to 0.1; it is {tolerance}");
+        ensure!(tolerance > 0.0 && tolerance <= 0.5, "golden.tolerance must be over 0, to 0.5; it is {tolerance}");
         let (shape, input) = (&self.golden.input.shape, &self.input);
         let sides = |n: &usize| *n > 0 && n.is_multiple_of(input.multiple_of as usize);
         ensure!(

@@ -58,6 +58,9 @@ pub struct Size {
     pub golden: BTreeMap<String, TensorSpec>,
     /// Accuracy at several input sizes, smallest first.
     pub validation: Vec<Validation>,
+    /// By how much less mAP50 the size has in 8 bits, 0 to 1.
+    #[serde(default)]
+    pub int8_cost: f32,
     /// Limits of the values of the network that is cut at this size, by name; none where it cannot be had in 8 bits.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ranges: Option<Ranges>,
@@ -167,6 +170,7 @@ mod tests {
             norm: "@0".into(),
             thresholds: vec![0.5; 3],
             golden: BTreeMap::new(),
+            int8_cost: 0.0,
             ranges: None,
             validation: vec![at(160, [0.2, 0.4, 0.9]), at(320, [0.6, 0.8, 1.0])],
         };

@@ -3,6 +3,7 @@
 use anyhow::{Result, anyhow};
 use plotters::prelude::*;
 
+use super::Precision;
 use super::table::Row;
 
 const SIZE: (u32, u32) = (900, 560);
@@ -54,7 +55,9 @@ fn draw(text: &mut String, rows: &[Row], chosen: Option<usize>, title: &str) -> 
     let label = ("sans-serif", 12).into_font().color(&INK);
     chart.draw_series(front().map(|row| {
         let time = row.ms.map_or_else(String::new, |ms| format!(" {ms:.1} ms"));
-        EmptyElement::at(place(row)) + Text::new(format!("{} {}{time}", row.size, row.input), (6, 4), label.clone())
+        let int8 = if row.precision == Precision::Int8 { " int8" } else { "" };
+        EmptyElement::at(place(row))
+            + Text::new(format!("{} {}{int8}{time}", row.size, row.input), (6, 4), label.clone())
     }))?;
     if let Some(row) = chosen.and_then(|n| rows.get(n)) {
         chart.draw_series([Circle::new(place(row), 8, CHOSEN.stroke_width(3))])?;

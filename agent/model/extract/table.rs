@@ -3,7 +3,14 @@
 use anyhow::{Result, ensure};
 use serde::Serialize;
 
+use super::elastic::Size;
 use super::{Base, Precision, Setting, cost};
+
+/// The mAP50 that 8 bits may cost where the precision is left open.
+const MOST_LOST: f32 = 0.01;
+/// Time of an 8-bit network as a share of the same in float32, where it was measured; only the order of measuring and the
+/// front of what is not measured follow from it.
+const INT8_TIME: f64 = 0.6;
 
 /// One row.
 #[derive(Debug, Clone, Serialize)]
@@ -12,13 +19,15 @@ pub struct Row {
     pub size: String,
     /// Side of the input in pixels.
     pub input: u32,
+    /// In which numbers it computes.
+    pub precision: Precision,
     /// Multiply-accumulates of a square frame.
     pub macs: u64,
     /// Parameters.
     pub params: u64,
     /// mAP50 to expect of the wanted classes, 0 to 1: from the pictures kept from training.
     pub expected_map50: f32,
-    /// Whether no other row is better at no more MACs.
+    /// Whether no other row is better at no more cost.
     pub front: bool,
     /// Median milliseconds a frame on this machine, where it was measured.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -28,14 +37,15 @@ pub struct Row {
     pub setting: Setting,
 }
 
-/// All rows for some classes, most MACs first; at one input size alone if wanted, and of one size alone if wanted.
+/// All rows for some classes, most costly first; in one precision, at one input size, and of one size alone if wanted.
+/// Where the precision is left open, 8 bits are there for sizes that lose no more than [`MOST_LOST`] by them.
 ///
 /// # Errors
 /// An input size that cannot be had, or a size that there is not.
 pub fn rows(
     base: &Base,
     classes: &[usize],
-    precision: Precision,
+    precision: Option<Precision>,
     input: Option<u32>,
     size: Option<&str>,
 ) -> Result<Vec<Row>> {
@@ -62,25 +72,45 @@ pub fn rows(
         for px in inputs {
             let Some(expected) = it.expected(px, classes, &base.manifest().classes) else { continue };
             let cost = cost::cost(&network, u64::from(px), u64::from(px))?;
-            rows.push(Row {
-                size: it.name.clone(),
-                input: px,
-                macs: cost.macs,
-                params: cost.parameters,
-                expected_map50: expected,
-                front: false,
-                ms: None,
-                setting: Setting { size: number, input: px, classes: classes.to_vec(), precision },
-            });
+            for precision in precisions(it, precision) {
+                let lost = if precision == Precision::Int8 { it.int8_cost.max(0.0) } else { 0.0 };
+                rows.push(Row {
+                    size: it.name.clone(),
+                    input: px,
+                    precision,
+                    macs: cost.macs,
+                    params: cost.parameters,
+                    expected_map50: (expected - lost).max(0.0),
+                    front: false,
+                    ms: None,
+                    setting: Setting { size: number, input: px, classes: classes.to_vec(), precision },
+                });
+            }
         }
     }
     ensure!(!rows.is_empty(), "no size was measured at that input size; leave out --input or --size");
-    rows.sort_by(|a, b| b.macs.cmp(&a.macs).then(a.expected_map50.total_cmp(&b.expected_map50)));
+    rows.sort_by(|a, b| b.cost().total_cmp(&a.cost()).then(a.expected_map50.total_cmp(&b.expected_map50)));
     mark(&mut rows);
     Ok(rows)
 }
 
-/// Marks the rows that no other beats (Pareto front); rows come most MACs first.
+fn precisions(size: &Size, wanted: Option<Precision>) -> Vec<Precision> {
+    let good = size.ranges.is_some() && size.int8_cost <= MOST_LOST;
+    match wanted {
+        Some(precision) => vec![precision],
+        None if good => vec![Precision::Float32, Precision::Int8],
+        None => vec![Precision::Float32],
+    }
+}
+
+impl Row {
+    /// What time it takes, in multiply-accumulates of float32.
+    fn cost(&self) -> f64 {
+        self.macs as f64 * if self.precision == Precision::Int8 { INT8_TIME } else { 1.0 }
+    }
+}
+
+/// Marks the rows that no other beats (Pareto front); rows come most costly first.
 fn mark(rows: &mut [Row]) {
     let mut best = f32::NEG_INFINITY;
     for row in rows.iter_mut().rev() {
@@ -94,7 +124,7 @@ fn mark(rows: &mut [Row]) {
 /// # Errors
 /// Even the smallest takes more.
 pub fn within(rows: &[Row], macs: u64) -> Result<&Row> {
-    let found = rows.iter().find(|row| row.front && row.macs <= macs);
+    let found = rows.iter().filter(|row| row.macs <= macs).max_by(|a, b| a.expected_map50.total_cmp(&b.expected_map50));
     let least = rows.iter().map(|row| row.macs).min().unwrap_or_default();
     found.ok_or_else(|| {
         anyhow::anyhow!(
@@ -141,7 +171,17 @@ mod tests {
 
     fn row(macs: u64, expected_map50: f32) -> Row {
         let setting = Setting { size: 0, input: 320, classes: vec![], precision: Precision::Float32 };
-        Row { size: "s".into(), input: 320, macs, params: 0, expected_map50, front: false, ms: None, setting }
+        Row {
+            size: "s".into(),
+            input: 320,
+            precision: setting.precision,
+            macs,
+            params: 0,
+            expected_map50,
+            front: false,
+            ms: None,
+            setting,
+        }
     }
 
     #[test]

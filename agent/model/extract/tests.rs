@@ -98,6 +98,8 @@ fn a_model_of_one_size_is_not_elastic_and_says_what_is() {
     assert!(error.contains("is not elastic") && error.contains("models/base"), "{error}");
 }
 
+type Change<'a> = &'a dyn Fn(&mut Elastic);
+
 /// Names that the graph does not have, depths beyond it, loops: a message, never a panic.
 #[test]
 fn a_description_that_does_not_fit_is_refused() {
@@ -109,7 +111,6 @@ fn a_description_that_does_not_fit_is_refused() {
         let error = checked.and_then(|()| base.extract(&setting(5, 256, whole())).map(|_| ()));
         format!("{:#}", error.unwrap_err())
     };
-    type Change<'a> = &'a dyn Fn(&mut Elastic);
     let cases: [(Change, &str); 6] = [
         (&|e| e.schema = "inspect.elastic/2".into(), "is not inspect.elastic/1"),
         (&|e| e.sizes[5].width = 4096, "has not what is wanted of axis"),
@@ -156,4 +157,25 @@ fn a_bundle_is_saved_whole_and_replaces_only_a_bundle() {
     assert_eq!(std::fs::read_dir(dir.path().join("line")).unwrap().count(), 1, "nothing is left beside it");
     std::fs::remove_file(out.join("bundle.json")).unwrap();
     assert!(format!("{:#}", store::save(&extracted, &out, true).unwrap_err()).contains("no bundle"));
+}
+
+/// Rounding to 8 bits moves the golden outputs a little, wrong wiring would move them a lot.
+#[test]
+fn every_size_can_be_had_in_8_bits() {
+    let base = base();
+    for (number, size) in base.sizes().iter().enumerate() {
+        let int8 = Setting { precision: Precision::Int8, ..setting(number, 256, all(&base)) };
+        let small = base.extract(&int8).unwrap();
+        let float = base.extract(&setting(number, 256, all(&base))).unwrap();
+        assert!(small.bundle.model.len() * 2 < float.bundle.model.len(), "size {}", size.name);
+        let mut session = Session::new(&runtime::load(None).unwrap(), &small.bundle).unwrap();
+        golden::verify(&small.bundle, &mut session).unwrap();
+        for ((kind, ours), (_, theirs)) in outputs(&small.bundle).iter().zip(&outputs(&float.bundle)) {
+            let difference =
+                |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(a, b)| (a - b).abs()).sum::<f32>() / a.len() as f32;
+            let largest = theirs.data.iter().fold(0.01_f32, |m, v| m.max(v.abs()));
+            let mean = difference(&ours.data, &theirs.data) / largest;
+            assert!(mean < 0.03, "size {}: {kind:?} differs by {mean} of its largest value on average", size.name);
+        }
+    }
 }
