@@ -106,7 +106,7 @@ impl Bank {
                 data.iter_mut().zip(own).for_each(|(d, own)| *d = (1.0 - weight) * *d + weight * d.min(own));
             }
         }
-        smooth(&HeatMap { width: frame.width, height: frame.height, stride: frame.stride, data })
+        smooth(&HeatMap { width: frame.width, height: frame.height, cell: frame.cell, data })
     }
 
     /// Distance of each patch to the nearest one of the same frame that is no neighbour.
@@ -225,7 +225,7 @@ fn smooth(map: &HeatMap) -> HeatMap {
             *value = blur(above[x], row(y)[x], below[x]);
         }
     }
-    HeatMap { width, height, stride: map.stride, data }
+    HeatMap { width, height, cell: map.cell, data }
 }
 
 #[cfg(test)]
@@ -234,7 +234,7 @@ mod tests {
 
     fn frame(values: [f32; 2]) -> Embedding {
         let mut frame = Embedding::default();
-        (frame.width, frame.height, frame.stride, frame.dim) = (10, 10, 16, 3);
+        (frame.width, frame.height, frame.cell, frame.dim) = (10, 10, [16.0; 2], 3);
         frame.data = [values[0], values[1], 1.0].repeat(100);
         frame
     }

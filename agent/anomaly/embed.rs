@@ -2,13 +2,14 @@
 //!
 //! As in PatchCore (Roth et al., CVPR 2022), a feature map is averaged over 3x3 cells, so that a patch knows its
 //! surroundings. Of the bundle's feature maps the coarsest is taken: the finer one beside it costs a third more and was
-//! worth nothing on five sets. Each patch's features are brought to length one, so that lighting (which scales them)
+//! worth nothing on five sets. A map of many cells is first averaged down ([`Grid`]). Each patch's features are brought to length one, so that lighting (which scales them)
 //! falls out.
 //!
 //! Two more values say where the patch lies ([`PLACE`] times its place in the frame, -0.5 to 0.5), so that of patches
 //! that look alike the one at the same place is nearer. For a part that is always laid down alike this tells left from
 //! right; for a texture it changes nothing.
 
+use super::grid::Grid;
 use crate::model::FeatureMap;
 
 /// Weight of the place; a little less or more of it changes accuracy by no more than chance.
@@ -23,13 +24,14 @@ pub struct Embedding {
     pub width: usize,
     /// Rows of the grid.
     pub height: usize,
-    /// Network input pixels a patch.
-    pub stride: usize,
+    /// Network input pixels a patch, in x and y.
+    pub cell: [f32; 2],
     /// Values a patch.
     pub dim: usize,
     /// `width * height * dim` values, a patch's together: features of length one, row, column, one.
     pub data: Vec<f32>,
     scratch: Vec<f32>,
+    lines: Vec<f32>,
 }
 
 impl Embedding {
@@ -49,15 +51,18 @@ impl Embedding {
     /// Takes the feature maps of a frame; memory is used again.
     pub fn embed(&mut self, maps: &[FeatureMap]) {
         let Some(map) = maps.iter().max_by_key(|map| map.stride) else { return };
-        (self.width, self.height, self.stride) = (map.width, map.height, map.stride);
+        let grid = Grid::of(map);
+        (self.width, self.height, self.cell) = (grid.width, grid.height, grid.cell);
         self.dim = map.channels + EXTRA;
         self.data.resize(self.patches() * self.dim, 0.0);
         let plane = self.patches();
-        self.scratch.resize(2 * plane, 0.0);
-        let (rows, mean) = self.scratch.split_at_mut(plane);
-        for (c, values) in map.data.chunks_exact(plane.max(1)).enumerate() {
-            mean3(values, rows, map.width, 1, map.width);
-            mean3(rows, mean, map.height, map.width, map.width);
+        self.scratch.resize(3 * plane, 0.0);
+        let (cells, rest) = self.scratch.split_at_mut(plane);
+        let (rows, mean) = rest.split_at_mut(plane);
+        for (c, values) in map.data.chunks_exact((map.width * map.height).max(1)).enumerate() {
+            grid.resample(values, &mut self.lines, cells);
+            mean3(cells, rows, grid.width, 1, grid.width);
+            mean3(rows, mean, grid.height, grid.width, grid.width);
             for (patch, value) in self.data.chunks_exact_mut(self.dim).zip(&*mean) {
                 patch[c] = *value;
             }
@@ -67,7 +72,7 @@ impl Embedding {
             let (features, extra) = patch.split_at_mut(map.channels);
             let length = features.iter().map(|v| v * v).sum::<f32>().sqrt().max(1e-9);
             features.iter_mut().for_each(|v| *v /= length);
-            extra.copy_from_slice(&[place(at / map.width, map.height), place(at % map.width, map.width), 1.0]);
+            extra.copy_from_slice(&[place(at / grid.width, grid.height), place(at % grid.width, grid.width), 1.0]);
         }
     }
 }
@@ -109,7 +114,7 @@ mod tests {
         let maps = [map(2, 8, 8, |c, _, _| c as f32 + 1.0), map(3, 4, 16, |c, _, _| 2.0 * c as f32)];
         let mut patches = Embedding::default();
         patches.embed(&maps);
-        assert_eq!((patches.width, patches.height, patches.stride, patches.dim), (4, 4, 16, 3 + EXTRA));
+        assert_eq!((patches.width, patches.height, patches.cell, patches.dim), (4, 4, [16.0; 2], 3 + EXTRA));
         let expected = [0.0, 2.0, 4.0].map(|v: f32| v / 20.0_f32.sqrt());
         assert!(patches.data.chunks(6).all(|p| p.iter().zip(&expected).all(|(a, b)| (a - b).abs() < 1e-6)));
         let places: Vec<_> = patches.data.chunks(6).map(|p| (p[3], p[4], p[5])).collect();

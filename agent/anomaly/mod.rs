@@ -6,6 +6,7 @@
 pub mod bank;
 pub mod calibrate;
 pub mod embed;
+mod grid;
 pub mod region;
 
 use bank::Bank;
@@ -28,8 +29,8 @@ pub struct HeatMap {
     pub width: usize,
     /// Rows.
     pub height: usize,
-    /// Network input pixels a cell.
-    pub stride: usize,
+    /// Network input pixels a cell, in x and y.
+    pub cell: [f32; 2],
     /// `width * height` distances, 0 (seen before) to about 1.
     pub data: Vec<f32>,
 }

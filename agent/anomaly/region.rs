@@ -33,7 +33,7 @@ pub fn find(map: &HeatMap, threshold: f32, probability: impl Fn(f32) -> f32) -> 
         if owners[start].is_none() {
             let (bounds, shoulder) = grow(map, start, median + (peak - median) / 2.0, &mut owners);
             if !shoulder {
-                let bbox = bounds.map(|n| (n * map.stride) as f32);
+                let bbox = std::array::from_fn(|k| bounds[k] as f32 * map.cell[k % 2]);
                 found.push(Region { bbox, score: probability(peak) });
             }
         }
@@ -72,7 +72,7 @@ mod tests {
     use super::*;
 
     fn map(rows: &[&[f32]]) -> HeatMap {
-        HeatMap { width: rows[0].len(), height: rows.len(), stride: 8, data: rows.concat() }
+        HeatMap { width: rows[0].len(), height: rows.len(), cell: [8.0; 2], data: rows.concat() }
     }
 
     #[test]

@@ -149,7 +149,8 @@ def main():
             group["lr"] = rate * schedule(step, args)
         size = pick_size(sampler.random, args)
         small = size >= SMALL_FROM
-        canvas, reach = args.canvas // 128 * 96 if small else args.canvas, SMALL_REACH if small else LARGE_REACH
+        canvas = args.canvas * 3 // 4 // 32 * 32 if small else args.canvas
+        reach = SMALL_REACH if small else LARGE_REACH
         batch, truth, labels, valid = sampler.batch(args.batch, canvas, reach)
         x = torch.from_numpy(batch).permute(0, 3, 1, 2).float().sub_(lite0.MEAN).div_(lite0.STD)
         logits, distances, _ = net(x.contiguous(memory_format=torch.channels_last), size)
