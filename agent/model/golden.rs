@@ -10,7 +10,8 @@ use super::decode::{Head, Output};
 use super::preprocess::Input;
 use super::runtime::Session;
 
-/// Scores are compared on a scale of at least this: what is far below every threshold need not agree to four digits.
+/// Scores are compared on a scale of at least this, or of the tolerance where that is more: what is far below every
+/// threshold need not agree to four digits.
 const LEAST_SCORE: f32 = 0.01;
 /// Everything else is compared on a scale of at least this.
 const LEAST: f32 = 1e-6;
@@ -40,7 +41,7 @@ pub fn verify(bundle: &Bundle, session: &mut Session) -> Result<f32> {
             let values = bundle.tensor(expected)?;
             ensure!(values.iter().all(|v| v.is_finite()), "golden output {name} holds values that are no numbers");
             let expected = Output { spec: output.spec, shape: output.shape.clone(), data: &values };
-            let difference = difference(&expected, output, head, unordered)?;
+            let difference = difference(&expected, output, head, unordered, golden.tolerance)?;
             ensure!(
                 difference <= golden.tolerance,
                 "output {name} differs by {difference:.2e} of its largest value, more than {:.0e}: this runtime does \
@@ -56,8 +57,9 @@ pub fn verify(bundle: &Bundle, session: &mut Session) -> Result<f32> {
 
 /// The largest difference, as a share of the largest value of its part: boxes are hundreds of pixels, and the scores
 /// beside them at most 1.
-fn difference(golden: &Output, output: &Output, head: &Head, unordered: bool) -> Result<f32> {
-    let least = if matches!(output.spec.kind, OutputKind::Scores | OutputKind::Rows) { LEAST_SCORE } else { LEAST };
+fn difference(golden: &Output, output: &Output, head: &Head, unordered: bool, tolerance: f32) -> Result<f32> {
+    let scores = matches!(output.spec.kind, OutputKind::Scores | OutputKind::Rows);
+    let least = if scores { LEAST_SCORE.max(tolerance) } else { LEAST };
     let (Some(expected), Some(found)) = (head.table(golden)?, head.table(output)?) else {
         let largest = golden.data.iter().fold(least, |most, v| most.max(v.abs()));
         return Ok(apart(golden.data, output.data) / largest);
