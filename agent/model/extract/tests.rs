@@ -175,7 +175,7 @@ fn every_size_can_be_had_in_8_bits() {
                 |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(a, b)| (a - b).abs()).sum::<f32>() / a.len() as f32;
             let largest = theirs.data.iter().fold(0.01_f32, |m, v| m.max(v.abs()));
             let mean = difference(&ours.data, &theirs.data) / largest;
-            assert!(mean < 0.03, "size {}: {kind:?} differs by {mean} of its largest value on average", size.name);
+            assert!(mean < 0.05, "size {}: {kind:?} differs by {mean} of its largest value on average", size.name);
         }
     }
 }
