@@ -21,16 +21,16 @@ use serde::Serialize;
 use crate::config::{AlarmConfig, AnomalyConfig, FolderSource};
 use crate::daemon::model_ref;
 use crate::exit::{Exit, OrExit};
-use crate::frame::scene::{Scene, SceneConfig, SceneKind};
 use crate::frame::source::{FrameSource, Next};
 use crate::frame::supervisor::Feed;
-use crate::frame::{Image, PixelFormat, Region, folder::Folder};
+use crate::frame::{Image, Region, folder::Folder};
 use crate::inspector::{Inspector, Judge};
 use crate::model::bundle::Bundle;
 use crate::model::runtime::{self, Bare, Environment};
 use crate::outbox::{Outbox, Quota};
 use crate::pipeline::{Bell, Lane, Pipeline};
 use crate::stop::Stop;
+use crate::stopwatch;
 use crate::verdict::Verdict;
 use crate::verdict::book::{AlarmBook, Identity};
 
@@ -150,19 +150,7 @@ fn pictures(args: &Args) -> Result<Vec<Image>> {
         }
         ensure!(!pictures.is_empty(), "{} holds no picture that can be decoded", path.display());
     } else {
-        let (width, height) = (640, 480);
-        let scene = Scene::new(SceneConfig {
-            kind: SceneKind::Steel,
-            width,
-            height,
-            seed: 1,
-            speed: 24.0,
-            defects_per_frame: 0.02,
-        });
-        for n in 0..PICTURES as u64 {
-            let pixels = scene.render(n).0;
-            pictures.push(Image { width, height, format: PixelFormat::Rgb8, pixels, origin: None, truth: None });
-        }
+        pictures = stopwatch::strip(PICTURES);
     }
     Ok(pictures)
 }

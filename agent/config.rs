@@ -127,6 +127,20 @@ pub struct ModelConfig {
     pub runtime: Option<PathBuf>,
 }
 
+impl ModelConfig {
+    /// Threads that inspect.
+    #[must_use]
+    pub fn workers(&self) -> usize {
+        self.threads.map_or_else(cores, |n| n.get() as usize)
+    }
+}
+
+/// Number of cores.
+#[must_use]
+pub fn cores() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
+}
+
 /// `[anomaly]`
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]

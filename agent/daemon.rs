@@ -79,9 +79,7 @@ pub fn run(path: &Path) -> Result<()> {
 
 /// One inspector a thread, each proved by the golden vectors and warmed up.
 fn inspectors(config: &Config, environment: &Environment, bundle: &Bundle) -> Result<Vec<Inspector>> {
-    let cores = thread::available_parallelism().map_or(1, usize::from);
-    let threads = config.model.threads.map_or(cores, |n| n.get() as usize);
-    (0..threads)
+    (0..config.model.workers())
         .map(|_| {
             let mut session = runtime::Session::new(environment, bundle).or_exit(Exit::Data)?;
             golden::verify(bundle, &mut session).context("the bundle's golden vectors").or_exit(Exit::Data)?;

@@ -60,15 +60,21 @@ pub fn bundle(config: &Config, environment: &Environment) -> Result<Bundle> {
     let chosen = match extract::choose(&base, &mut rows, wish, environment, order.threads) {
         Ok(chosen) => chosen,
         Err(e) => {
-            let least = rows.iter().enumerate().min_by_key(|(_, row)| row.macs).map(|(n, _)| n);
             warn!("{e:#}; the smallest is taken");
-            least.context("there is nothing to extract")?
+            // The rows come most costly first.
+            rows.len().checked_sub(1).context("there is nothing to extract")?
         }
     };
     let row = &rows[chosen];
     let (extracted, _) = extract::prove(&base, &row.setting, environment).or_exit(Exit::Data)?;
     let dir = folder(config);
     fs::create_dir_all(&config.gateway.state_dir).or_exit(Exit::CannotCreate)?;
+    if dir.exists() && !dir.join("bundle.json").is_file() {
+        // The folder is ours; what is left of a damaged bundle must not stand in the way of a new one.
+        fs::remove_dir_all(&dir)
+            .with_context(|| format!("cannot clear {}", dir.display()))
+            .or_exit(Exit::CannotCreate)?;
+    }
     store::save(&extracted, &dir, true).or_exit(Exit::CannotCreate)?;
     let kept = Kept { order, bundle: extracted.bundle.sha256.clone() };
     write(&note(&dir), &serde_json::to_vec_pretty(&kept)?).or_exit(Exit::CannotCreate)?;
@@ -99,7 +105,7 @@ fn order(config: &Config, base: &Base) -> Order {
         base: base.bundle().sha256.clone(),
         budget_ms: config.model.budget_ms.map(Milliseconds::get),
         classes: config.model.classes.clone(),
-        threads: config.model.threads.map_or_else(extract::cores, |n| n.get() as usize),
+        threads: config.model.workers(),
         agent: env!("CARGO_PKG_VERSION").into(),
     }
 }

@@ -22,6 +22,8 @@ const WARM_UP: usize = 16;
 const FRAMES: usize = 40;
 /// How long at least.
 const SPAN: Duration = Duration::from_millis(700);
+/// Pictures that come in turn.
+const PICTURES: usize = 8;
 /// The camera that is taken: its resize is part of a frame's way.
 const CAMERA: (u32, u32) = (640, 480);
 
@@ -39,7 +41,7 @@ pub struct FrameTime {
 /// # Errors
 /// The runtime refuses the network, or a forward pass failed.
 pub fn frame_time(environment: &Environment, bundle: &Bundle, threads: usize) -> Result<FrameTime> {
-    let pictures = pictures();
+    let pictures = strip(PICTURES);
     let start = Barrier::new(threads);
     let times = thread::scope(|scope| {
         let one = || one_thread(environment, bundle, &pictures, &start);
@@ -87,19 +89,15 @@ fn one_thread(
     Ok(times)
 }
 
-fn pictures() -> Vec<Image> {
+/// What a camera over the drawn strip of steel sees first.
+#[must_use]
+pub fn strip(count: usize) -> Vec<Image> {
     let (width, height) = CAMERA;
-    let scene = Scene::new(SceneConfig {
-        kind: SceneKind::Steel,
-        width,
-        height,
-        seed: 1,
-        speed: 24.0,
-        defects_per_frame: 0.05,
-    });
+    let kind = SceneKind::Steel;
+    let scene = Scene::new(SceneConfig { kind, width, height, seed: 1, speed: 24.0, defects_per_frame: 0.02 });
     let picture = |n| {
         let (pixels, _) = scene.render(n);
         Image { width, height, format: PixelFormat::Rgb8, pixels, origin: None, truth: None }
     };
-    (0..8).map(picture).collect()
+    (0..count as u64).map(picture).collect()
 }

@@ -115,6 +115,8 @@ fn the_daemon_extracts_its_model_at_the_first_start_and_keeps_it() {
     let log = start();
     assert!(log.contains("extracted again") && log.contains("extracted for this gateway"), "{log}");
     assert_eq!(std::fs::read(kept.join("bundle.json")).unwrap(), manifest, "the same wish gives the same model");
+    std::fs::remove_file(kept.join("bundle.json")).unwrap();
+    assert!(start().contains("extracted for this gateway"), "half a bundle does not stand in the way");
     // What cannot be had is no reason to stand still.
     write("0.1");
     let log = start();

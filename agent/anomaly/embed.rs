@@ -32,6 +32,7 @@ pub struct Embedding {
     pub data: Vec<f32>,
     scratch: Vec<f32>,
     lines: Vec<f32>,
+    grid: Grid,
 }
 
 impl Embedding {
@@ -51,7 +52,10 @@ impl Embedding {
     /// Takes the feature maps of a frame; memory is used again.
     pub fn embed(&mut self, maps: &[FeatureMap]) {
         let Some(map) = maps.iter().max_by_key(|map| map.stride) else { return };
-        let grid = Grid::of(map);
+        if !self.grid.fits(map) {
+            self.grid = Grid::of(map);
+        }
+        let grid = &self.grid;
         (self.width, self.height, self.cell) = (grid.width, grid.height, grid.cell);
         self.dim = map.channels + EXTRA;
         self.data.resize(self.patches() * self.dim, 0.0);
@@ -60,7 +64,7 @@ impl Embedding {
         let (cells, rest) = self.scratch.split_at_mut(plane);
         let (rows, mean) = rest.split_at_mut(plane);
         for (c, values) in map.data.chunks_exact((map.width * map.height).max(1)).enumerate() {
-            grid.resample(values, &mut self.lines, cells);
+            let cells = grid.resample(values, &mut self.lines, cells);
             mean3(cells, rows, grid.width, 1, grid.width);
             mean3(rows, mean, grid.height, grid.width, grid.width);
             for (patch, value) in self.data.chunks_exact_mut(self.dim).zip(&*mean) {

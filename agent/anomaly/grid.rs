@@ -12,8 +12,10 @@ const CELLS: f32 = 256.0;
 const SLACK: f32 = 1.3;
 
 /// How a map becomes the grid of patches.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Default)]
 pub struct Grid {
+    /// Columns, rows and stride of the maps that it is for.
+    from: [usize; 3],
     /// Columns.
     pub width: usize,
     /// Rows.
@@ -29,18 +31,26 @@ pub struct Grid {
 struct Share(usize, Vec<f32>);
 
 impl Grid {
+    /// Whether it is for maps of this shape.
+    #[must_use]
+    pub fn fits(&self, map: &FeatureMap) -> bool {
+        self.from == [map.width, map.height, map.stride]
+    }
+
     /// For maps of this shape.
     #[must_use]
     pub fn of(map: &FeatureMap) -> Self {
+        let from = [map.width, map.height, map.stride];
         let (columns, rows) = (map.width as f32, map.height as f32);
         let stride = map.stride as f32;
         if columns * rows <= CELLS * SLACK {
-            return Self { width: map.width, height: map.height, cell: [stride; 2], shares: None };
+            return Self { from, width: map.width, height: map.height, cell: [stride; 2], shares: None };
         }
         let scale = (CELLS / (columns * rows)).sqrt();
         let side = |n: f32| (n * scale).round().max(1.0) as usize;
         let (width, height) = (side(columns), side(rows));
         Self {
+            from,
             width,
             height,
             cell: [stride * columns / width as f32, stride * rows / height as f32],
@@ -48,12 +58,10 @@ impl Grid {
         }
     }
 
-    /// Brings one channel into `out`, which holds `width * height` values; `rows` is memory to work in.
-    pub fn resample(&self, values: &[f32], rows: &mut Vec<f32>, out: &mut [f32]) {
-        let Some([across, down]) = &self.shares else {
-            out.copy_from_slice(values);
-            return;
-        };
+    /// One channel on the grid: itself, or its means in `out`, which holds `width * height` values. `rows` is memory to
+    /// work in.
+    pub fn resample<'a>(&self, values: &'a [f32], rows: &mut Vec<f32>, out: &'a mut [f32]) -> &'a [f32] {
+        let Some([across, down]) = &self.shares else { return values };
         rows.clear();
         let columns = across.last().map_or(0, |Share(first, weights)| first + weights.len());
         for row in values.chunks_exact(columns.max(1)) {
@@ -69,6 +77,7 @@ impl Grid {
                 line.iter_mut().zip(row).for_each(|(sum, value)| *sum += weight * value);
             }
         }
+        out
     }
 }
 
@@ -100,8 +109,7 @@ mod tests {
         let grid = Grid::of(&map(18, 14));
         assert_eq!((grid.width, grid.height, grid.cell), (18, 14, [16.0, 16.0]));
         let (mut out, map) = (vec![0.0; 18 * 14], map(18, 14));
-        grid.resample(&map.data, &mut Vec::new(), &mut out);
-        assert_eq!(out, map.data);
+        assert_eq!(grid.resample(&map.data, &mut Vec::new(), &mut out), map.data);
     }
 
     #[test]
@@ -110,7 +118,7 @@ mod tests {
         let grid = Grid::of(&map);
         assert_eq!((grid.width, grid.height, grid.cell), (16, 16, [32.0, 32.0]));
         let mut out = vec![0.0; 256];
-        grid.resample(&map.data, &mut Vec::new(), &mut out);
+        let out = grid.resample(&map.data, &mut Vec::new(), &mut out);
         assert!((0..16).all(|x| (out[x] - (2.0 * x as f32 + 0.5)).abs() < 1e-5));
     }
 
@@ -121,7 +129,8 @@ mod tests {
             prop_assert!((grid.width * grid.height) as f32 <= CELLS * 1.6);
             prop_assert!((grid.cell[0] * grid.width as f32 - 16.0 * width as f32).abs() < 0.01);
             let mut out = vec![0.0; grid.width * grid.height];
-            grid.resample(&vec![3.0; width * height], &mut Vec::new(), &mut out);
+            let values = vec![3.0; width * height];
+            let out = grid.resample(&values, &mut Vec::new(), &mut out);
             prop_assert!(out.iter().all(|v| (v - 3.0).abs() < 1e-4));
             for (axis, count) in grid.shares.iter().flatten().zip([width, height]) {
                 let mut weight = vec![0.0; count];

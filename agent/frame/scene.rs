@@ -8,6 +8,8 @@
 //! used; the rest of the mathematical library rounds differently from platform to platform.
 
 mod board;
+#[cfg(test)]
+mod checks;
 mod light;
 mod random;
 mod steel;

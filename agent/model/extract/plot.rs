@@ -45,7 +45,11 @@ fn draw(text: &mut String, rows: &[Row], chosen: Option<usize>, title: &str) -> 
         .x_desc("million multiply-accumulates a frame")
         .y_desc("mAP50 to expect, %")
         .label_style(("sans-serif", 14).into_font().color(&INK))
-        .x_label_formatter(&|x| format!("{x:.0}"))
+        .x_label_formatter(&|x| {
+            // Every line of a decade with its number would be more than there is room for.
+            let leading = x / 10_f64.powf(x.log10().floor());
+            if [1.0, 2.0, 5.0].iter().any(|n| (leading - n).abs() < 0.01) { format!("{x:.0}") } else { String::new() }
+        })
         .y_label_formatter(&|y| format!("{y:.0}"))
         .draw()?;
     let front = || rows.iter().filter(|row| row.front);

@@ -212,19 +212,9 @@ impl Writer {
             .enumerate()
             .map(|(n, v)| (v / scales[n / each.max(1)]).round().clamp(-limit, limit) as i8 as u8)
             .collect();
-        let (name, dims, rows) = (weight.name.clone(), weight.dims.clone(), [channels as i64]);
+        let (name, dims) = (weight.name.clone(), weight.dims.clone());
         let bias = named(2).map(|bias| (bias.name.clone(), bias.to_f32s()));
-        self.put(tensor(&format!("{name}/coded"), &dims, data_type::INT8, codes));
-        self.put(TensorProto::of_f32(&format!("{name}/scale"), &rows, &scales));
-        self.put(tensor(&format!("{name}/zero"), &rows, data_type::INT8, vec![0; channels]));
-        let decoded = format!("{name}/decoded");
-        self.node(
-            "DequantizeLinear",
-            [&format!("{name}/coded"), &format!("{name}/scale"), &format!("{name}/zero")],
-            &decoded,
-            Some(0),
-        );
-        conv.input[1] = decoded;
+        conv.input[1] = self.constant(&name, tensor("", &dims, data_type::INT8, codes), &scales, 1);
         if let Some((name, values)) = bias {
             let values = values.filter(|v| v.len() == channels).with_context(|| format!("{name} holds no floats"))?;
             let scales: Vec<f32> = scales.iter().map(|s| s * source.scale).collect();
@@ -232,19 +222,21 @@ impl Writer {
                 .iter()
                 .zip(&scales)
                 .flat_map(|(v, s)| ((f64::from(*v) / f64::from(*s)).round() as i32).to_le_bytes());
-            self.put(tensor(&format!("{name}/coded"), &rows, data_type::INT32, codes.collect()));
-            self.put(TensorProto::of_f32(&format!("{name}/scale"), &rows, &scales));
-            self.put(tensor(&format!("{name}/zero"), &rows, data_type::INT32, vec![0; 4 * channels]));
-            let decoded = format!("{name}/decoded");
-            self.node(
-                "DequantizeLinear",
-                [&format!("{name}/coded"), &format!("{name}/scale"), &format!("{name}/zero")],
-                &decoded,
-                Some(0),
-            );
-            conv.input[2] = decoded;
+            let codes = tensor("", &[channels as i64], data_type::INT32, codes.collect());
+            conv.input[2] = self.constant(&name, codes, &scales, 4);
         }
         Ok(())
+    }
+
+    /// Puts codes of `width` bytes with a scale a channel, and gives the name under which they can be read as floats.
+    fn constant(&mut self, name: &str, codes: TensorProto, scales: &[f32], width: usize) -> String {
+        let [coded, scale, zero, decoded] = ["coded", "scale", "zero", "decoded"].map(|part| format!("{name}/{part}"));
+        let rows = [scales.len() as i64];
+        self.put(tensor(&zero, &rows, codes.data_type, vec![0; width * scales.len()]));
+        self.put(TensorProto::of_f32(&scale, &rows, scales));
+        self.put(TensorProto { name: coded.clone(), ..codes });
+        self.node("DequantizeLinear", [&coded, &scale, &zero], &decoded, Some(0));
+        decoded
     }
 
     fn put(&mut self, tensor: TensorProto) {

@@ -88,7 +88,7 @@ pub fn rows(
             }
         }
     }
-    ensure!(!rows.is_empty(), "no size was measured at that input size; leave out --input or --size");
+    ensure!(!rows.is_empty(), "no size was measured that way; leave out --input, --size or --precision");
     rows.sort_by(|a, b| b.cost().total_cmp(&a.cost()).then(a.expected_map50.total_cmp(&b.expected_map50)));
     mark(&mut rows);
     Ok(rows)
@@ -97,6 +97,7 @@ pub fn rows(
 fn precisions(size: &Size, wanted: Option<Precision>) -> Vec<Precision> {
     let good = size.ranges.is_some() && size.int8_cost <= MOST_LOST;
     match wanted {
+        Some(Precision::Int8) if size.ranges.is_none() => Vec::new(),
         Some(precision) => vec![precision],
         None if good => vec![Precision::Float32, Precision::Int8],
         None => vec![Precision::Float32],

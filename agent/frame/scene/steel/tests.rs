@@ -1,19 +1,11 @@
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 
 use super::*;
 use crate::frame::scene::SceneKind;
+use crate::frame::scene::checks::{assert_boxes_move, corners, digest};
 
 fn config(width: u32, height: u32) -> SceneConfig {
     SceneConfig { kind: SceneKind::Steel, width, height, seed: 7, speed: 24.0, defects_per_frame: 0.1 }
-}
-
-/// FNV-1a.
-fn digest(pixels: &[u8]) -> u64 {
-    pixels.iter().fold(0xCBF2_9CE4_8422_2325, |hash, &byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01B3))
-}
-
-fn corners(truth: &Truth) -> [i64; 4] {
-    truth.bbox.map(|at| at as i64)
 }
 
 #[test]
@@ -104,23 +96,7 @@ fn defects_have_the_size_they_should() {
 #[test]
 fn boxes_move_with_the_strip() {
     let scene = Strip::new(SceneConfig { speed: 10.5, ..config(320, 240) });
-    let mut before: HashMap<u64, [i64; 4]> = HashMap::new();
-    let mut moved = 0;
-    for frame in 0..200 {
-        // 10 px and 11 px in turn.
-        let step = 10 + i64::from(frame % 2 == 0);
-        let now: HashMap<_, _> = scene.render(frame).1.iter().map(|truth| (truth.id, corners(truth))).collect();
-        for (id, [x0, y0, x1, y1]) in &now {
-            let Some(was) = before.get(id) else { continue };
-            assert_eq!([*y0, *y1], [was[1], was[3]]);
-            if *x0 > 0 && was[2] < 320 {
-                assert_eq!([x0 + step, x1 + step], [was[0], was[2]]);
-                moved += 1;
-            }
-        }
-        before = now;
-    }
-    assert!(moved > 50, "{moved}");
+    assert_boxes_move(|frame| scene.render(frame).1, 320);
 }
 
 #[test]
