@@ -83,14 +83,19 @@ def placed(picture, size, multiple=32):
     return lively(cv2.resize(picture, (columns, rows), interpolation=method))
 
 
+def shares(counts):
+    """Of each set among the pictures that are seen. Small sets are seen more often than their share: in proportion to the
+    root of their size."""
+    weights = {name: count**0.5 for name, count in counts.items()}
+    return {name: weight / sum(weights.values()) for name, weight in weights.items()}
+
+
 class Sampler:
     """An endless stream of augmented training pictures; the same seed gives the same stream."""
 
     def __init__(self, pictures, seed):
         self.pictures, self.random = pictures, random.Random(seed)
-        # Small sets are seen more often than their share: in proportion to the root of their size.
-        weights = {name: len(pictures[name]) ** 0.5 for name in SETS}
-        self.share = {name: w / sum(weights.values()) for name, w in weights.items()}
+        self.share = shares({name: len(pictures[name]) for name in SETS})
         self.credit = dict.fromkeys(SETS, 0.0)
         self.queue = {name: [] for name in SETS}
 
@@ -154,8 +159,12 @@ class Sampler:
         if rng.random() < 0.8:
             gain, shift = rng.uniform(0.75, 1.3), rng.uniform(-25, 25)
             ramp = (np.arange(256, dtype=np.float32) - 127) * gain + 127 + shift
-            table = np.stack([np.clip(ramp * rng.uniform(0.93, 1.07), 0, 255) for _ in range(3)], 1).astype(np.uint8)
+            table = np.stack([np.clip(ramp * rng.uniform(0.9, 1.1), 0, 255) for _ in range(3)], 1).astype(np.uint8)
             picture = cv2.LUT(picture, table[None])
+        if rng.random() < 0.3:  # paler or stronger colours; a grey picture stays one
+            grey = cv2.cvtColor(cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB)
+            strength = rng.uniform(0.0, 1.5)
+            picture = cv2.addWeighted(picture, strength, grey, 1 - strength, 0)
         if rng.random() < 0.1:
             picture = cv2.GaussianBlur(picture, (3, 3), rng.uniform(0.4, 1.0))
         if rng.random() < 0.1:

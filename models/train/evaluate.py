@@ -55,10 +55,10 @@ def decode(logits, distances, height, width):
 
 
 @torch.no_grad()
-def validate(net, root, scorer, settings, names, limit=None):
+def validate(net, root, scorer, settings, names, limit=None, sets=data.SETS):
     """{(size, input): {set: score.py's answer}}"""
     out = {setting: {} for setting in settings}
-    for name in data.SETS:
+    for name in sets:
         images = data.annotations(root, name, True)[:limit]
         pictures = [data.read(Path(root) / name / image["file"]) for image in images]
         for size, side in settings:

@@ -21,9 +21,8 @@ import figures
 import graph
 import lite0
 import ranges
-from network import SIZES
+from network import NAMES, SIZES
 
-NAMES = ("full", "large", "medium", "small", "tiny", "micro")
 INPUTS = (416, 352, 320, 256, 192, 160, 128)
 GOLDEN = (64, 96)  # rows, columns; not square, so that an exchange of the two shows
 TOLERANCE = 1e-3  # of the largest absolute value of an output

@@ -67,3 +67,14 @@ def detection_loss(logits, log_distances, centres, strides, truth, labels, valid
     _, giou = iou_and_giou(predicted[positive], own[positive])
     box_loss = ((1 - giou) * weight[positive]).sum() / total
     return class_loss, BOX_WEIGHT * box_loss
+
+
+def imitation_loss(logits, teacher):
+    """What a small size's class scores cost that are not the full size's on the same pictures (distillation in place, Yu and
+    Huang 2019). Weighted as in `detection_loss`: by the teacher's score, and where the small size sees what is not there."""
+    wanted, probability = teacher.sigmoid(), logits.detach().sigmoid()
+    importance = torch.maximum(wanted, 0.75 * probability**1.5)
+    loss = importance * F.binary_cross_entropy_with_logits(logits, wanted, reduction="none")
+    # A score that says what it ought to costs its own entropy; nothing is learned from that part.
+    entropy = importance * F.binary_cross_entropy(wanted, wanted, reduction="none")
+    return (loss - entropy).sum() / (wanted**2).sum().clamp(min=1.0)

@@ -38,10 +38,11 @@ SIZES = (
     Size((3, 3, 4), 2, 2, 2, 96),
     Size((3, 3, 3), 2, 2, 2, 64),
     Size((3, 3, 2), 1, 1, 2, 64),
-    Size((3, 2, 1), 1, 1, 1, 48),
-    Size((2, 1, 1), 1, 1, 1, 32),
-    Size((1, 1, 0), 0, 0, 1, 32),
+    Size((3, 2, 1), 1, 1, 1, 64),
+    Size((2, 1, 1), 1, 1, 1, 48),
+    Size((1, 1, 0), 0, 1, 1, 48),
 )
+NAMES = ("full", "large", "medium", "small", "tiny", "micro")
 WIDTH = max(size.width for size in SIZES)
 
 
@@ -155,11 +156,17 @@ class Detector(nn.Module):
 
     def frozen(self, x, depth):
         """Maps of stages 1 to 4 at strides 4, 8, 16 and 16."""
+        return self.deeper(*self.shared(x), depth)
+
+    def shared(self, x):
+        """Maps of stages 1 and 2, which are the same for all sizes."""
         net = self.backbone
         x4 = net.stage(1, net.stage(0, relu6(net.stem(x))))
-        x8 = net.stage(2, x4)
-        x16 = net.stage(3, x8, depth[0])
-        return x4, x8, x16, net.stage(4, x16, depth[1])
+        return x4, net.stage(2, x4)
+
+    def deeper(self, x4, x8, depth):
+        x16 = self.backbone.stage(3, x8, depth[0])
+        return x4, x8, x16, self.backbone.stage(4, x16, depth[1])
 
     def forward(self, x, size=0):
         wanted = SIZES[size]
@@ -202,6 +209,21 @@ class Detector(nn.Module):
         weight = (self.box_weight[:, :width] * scale).to(x.dtype)
         logits = F.conv2d(to_class, self.class_weight[:, :width].to(x.dtype), self.class_bias.to(x.dtype))
         return logits.float(), F.conv2d(to_box, weight, (self.box_bias * scale).to(x.dtype)).float().clamp(-4, 4)
+
+    def adopt(self, state):
+        """Takes over another Detector's parameters, also where sizes have become wider since: such a size's norms begin as
+        the first channels of the next larger size's."""
+        taken = {}
+        for key, value in self.state_dict().items():
+            there = state[key]
+            if ".norms." in key and there.shape != value.shape:
+                layer, rest = key.split(".norms.")
+                number, part = rest.split(".")
+                levels = self.get_submodule(layer).levels
+                larger = (state[f"{layer}.norms.{n}.{part}"] for n in range(int(number) - levels, -1, -levels))
+                there = next(norm for norm in larger if len(norm) >= len(value))[: len(value)].clone()
+            taken[key] = there
+        self.load_state_dict(taken)
 
     def train(self, mode=True):
         super().train(mode)

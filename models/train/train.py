@@ -1,4 +1,7 @@
-"""Trains the elastic detector: one random size a step, half of the steps the full one.
+"""Trains the elastic detector: each step the full size, and on the same pictures smaller ones that imitate it.
+
+Step by step large pictures for the large sizes or small pictures for the small ones (`MODES`). What is frozen and common to
+all sizes is computed once a step, so that two smaller sizes cost half of what a step of their own would.
 
     python3 train.py --data DIR --wheel WHEEL --run DIR --steps N [--from WEIGHTS]
 
@@ -19,12 +22,13 @@ import torch
 import data
 import graph
 import lite0
-from losses import detection_loss
+from losses import detection_loss, imitation_loss
 from network import SIZES, Detector, cells, flatten
 
-# Small sizes, which run on small inputs more often, train on canvases three quarters as large.
-SMALL_FROM = 3
-LARGE_REACH, SMALL_REACH = (208, 448), (128, 352)  # input sizes that the pictures are scaled to
+# Share of the canvas, input sizes that the pictures are scaled to, smaller sizes out of which some run beside the full one,
+# and how many. Small sizes are there for small inputs.
+MODES = ((1.0, (208, 448), (1, 2, 3), 1), (0.7, (112, 320), (2, 3, 4, 5), 2))
+IMITATION = 1.0  # weight of the imitation loss
 CHECKPOINT_EVERY = 250
 AVERAGING = 0.999  # of the weights, a step
 
@@ -41,7 +45,7 @@ def arguments():
     add("--canvas", type=int, default=256, help="px; larger ones show large defects whole, at the cost of fewer pictures")
     add("--rate", type=float, default=3e-3, help="learning rate of neck and head")
     add("--backbone-rate", type=float, default=4e-4)
-    add("--full", type=float, default=0.5, help="share of steps for the full size")
+    add("--large", type=float, default=0.5, help="share of steps with large pictures")
     add("--size", type=int, help="train this size alone")
     add("--only", help="train on this set alone")
     add("--decay", type=float, default=0.02)
@@ -88,10 +92,23 @@ class Average:
                 self.state[key].copy_(state[key])
 
 
-def pick_size(rng, args):
-    if args.size is not None:
-        return args.size
-    return 0 if rng.random() < args.full else rng.randrange(1, len(SIZES))
+def passes(net, x, sizes, target):
+    """Gradients of one step: adds up those of each size and gives (size, class loss, box loss). The first is the teacher."""
+    with torch.no_grad():
+        low = net.shared(x.contiguous(memory_format=torch.channels_last))
+    teacher = None
+    for size in sizes:
+        with torch.no_grad():
+            maps = net.deeper(*low, SIZES[size].depth)
+        logits, distances = map(flatten, net.heads(maps, size))
+        class_loss, box_loss = detection_loss(logits, distances, *target)
+        loss = class_loss + box_loss
+        if teacher is None:
+            teacher = logits.detach()
+        else:
+            loss = loss + IMITATION * imitation_loss(logits, teacher)
+        loss.backward()
+        yield size, float(class_loss), float(box_loss)
 
 
 def clock(seconds):
@@ -122,10 +139,8 @@ def main():
     net.backbone = lite0.load(args.wheel)
     net.freeze()
     if args.start:
-        if args.start.suffix == ".onnx":
-            graph.weights(str(args.start), net)
-        else:
-            net.load_state_dict(torch.load(args.start))
+        onnx = args.start.suffix == ".onnx"
+        net.adopt(graph.weights(str(args.start), net) if onnx else torch.load(args.start))
     net = net.to(memory_format=torch.channels_last).train()
     moves, average, step = optimizer(net, args), Average(net), 0
     rates = [group["lr"] for group in moves.param_groups]
@@ -147,26 +162,22 @@ def main():
     while step < until:
         for group, rate in zip(moves.param_groups, rates):
             group["lr"] = rate * schedule(step, args)
-        size = pick_size(sampler.random, args)
-        small = size >= SMALL_FROM
-        canvas = args.canvas * 3 // 4 // 32 * 32 if small else args.canvas
-        reach = SMALL_REACH if small else LARGE_REACH
+        share, reach, beside, count = MODES[sampler.random.random() >= args.large]
+        canvas = int(args.canvas * share) // 32 * 32
+        sizes = [0, *sampler.random.sample(beside, count)] if args.size is None else [args.size]
         batch, truth, labels, valid = sampler.batch(args.batch, canvas, reach)
         x = torch.from_numpy(batch).permute(0, 3, 1, 2).float().sub_(lite0.MEAN).div_(lite0.STD)
-        logits, distances, _ = net(x.contiguous(memory_format=torch.channels_last), size)
-        centres, strides = cells(canvas, canvas)
-        class_loss, box_loss = detection_loss(
-            flatten(logits), flatten(distances), centres, strides, *map(torch.from_numpy, (truth, labels, valid)))
+        target = *cells(canvas, canvas), *map(torch.from_numpy, (truth, labels, valid))
         moves.zero_grad(set_to_none=True)
-        (class_loss + box_loss).backward()
+        for size, *parts in passes(net, x, sizes, target):
+            mean = losses.setdefault(size, [0.0, 0.0])
+            for k, loss in enumerate(parts):
+                mean[k] = 0.98 * mean[k] + 0.02 * loss if mean[k] else loss
         torch.nn.utils.clip_grad_norm_([p for p in net.parameters() if p.grad is not None], 10.0)
         moves.step()
         step += 1
         if step % 4 == 0:
             average.update(net, step, 4)
-        mean = losses.setdefault(size, [0.0, 0.0])
-        for k, loss in enumerate((class_loss, box_loss)):
-            mean[k] = 0.98 * mean[k] + 0.02 * float(loss) if mean[k] else float(loss)
         seen += args.batch
         if step % 50 == 0 or step == args.steps:
             spent = time.time() - begun

@@ -170,13 +170,15 @@ impl Site<'_> {
     fn mouse_bite(self, rng: &mut Rng) -> Option<Sketch> {
         let edge = self.edge(rng)?;
         let wide = self.depth(&edge, 40.0);
-        let depth = (wide * rng.range(0.45, 0.62)).min(wide - 3.5).min(rng.range(6.0, 12.0));
-        let half = (depth * rng.range(0.4, 0.65)).max(2.6);
-        if wide < 9.0 || !self.bare(&edge, 6.0) || !self.straight(&edge, 10.0) {
+        let depth = (wide * rng.range(0.45, 0.62)).min(wide - 3.5).min(rng.range(7.0, 17.0));
+        let half = (depth * rng.range(0.3, 0.65)).max(2.6);
+        // In the set two of three are in wide copper.
+        let least = if rng.chance(0.67) { 18.0 } else { 9.0 };
+        if wide < least || !self.bare(&edge, 6.0) || !self.straight(&edge, 10.0) {
             return None;
         }
         // Steep walls, as something has eaten it.
-        let beside = |rng: &mut Rng| rng.range(-3.0, 3.0);
+        let beside = |rng: &mut Rng| rng.signed() * 0.4 * depth;
         let (start, end) = (edge.place(1.5, beside(rng)), edge.place(half - depth, beside(rng)));
         let mut strokes = vec![Shape::Line { from: start, to: end, half: [half * rng.range(0.8, 1.1), half] }];
         if rng.chance(0.5) {
