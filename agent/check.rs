@@ -7,7 +7,7 @@ use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use anyhow::{Result, anyhow, bail};
+use anyhow::{Context, Result, anyhow, bail};
 
 use crate::config::{CameraConfig, Config};
 use crate::exit::Exit;
@@ -83,10 +83,13 @@ fn model(config: &Config, environment: &runtime::Environment) -> Result<String> 
     let mut extraction = "";
     if fitting::is_wanted(config) {
         let base = Base::open(&config.model.bundle)?;
-        base.classes(&config.model.classes)?;
+        base.classes(&config.model.classes).context("model.classes")?;
         extraction = "; the first start extracts this gateway's own from it";
     }
     let manifest = &bundle.manifest;
+    for camera in &config.cameras {
+        manifest.matching(&camera.classes).with_context(|| format!("classes of camera {}", camera.name()))?;
+    }
     let anomaly = match (config.anomaly.enabled, manifest.has_features()) {
         (true, true) => "",
         (true, false) => "; anomaly check off: the bundle gives no features",

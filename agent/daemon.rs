@@ -225,7 +225,11 @@ fn pipeline(config: &Config, bundle: &Bundle) -> Pipeline {
     let lanes = config.cameras.iter().map(|camera| {
         let bell = Arc::clone(&bell);
         let feed = Arc::new(Feed::new(camera.name().into(), Box::new(move || bell.ring())));
-        Lane::new(feed, camera.roi.0, Judge::new(&config.anomaly, camera.sensitivity.get(), bundle))
+        if let Err(e) = bundle.manifest.matching(&camera.classes) {
+            warn!(camera = camera.name(), "classes: {e:#}");
+        }
+        let judge = Judge::new(&config.anomaly, camera.sensitivity.get(), bundle).only(&camera.classes);
+        Lane::new(feed, camera.roi.0, judge)
     });
     let lanes = lanes.collect();
     Pipeline::new(lanes, bell)

@@ -8,6 +8,7 @@ use anyhow::Result;
 use crate::anomaly::{Anomaly, Check};
 use crate::config::{AnomalyConfig, Severity};
 use crate::frame::{Image, Region};
+use crate::glob::glob;
 use crate::model::Detection;
 use crate::model::bundle::{Bundle, ClassSpec, InputSpec};
 use crate::model::decode::iou;
@@ -73,7 +74,8 @@ impl Inspector {
 /// What is judged by the memory of one camera: everything that depends on earlier frames.
 pub struct Judge {
     check: Option<Check>,
-    classes: Vec<ClassSpec>,
+    /// By the model's numbers; none where this camera does not look for that class.
+    classes: Vec<Option<ClassSpec>>,
     severity: Severity,
 }
 
@@ -92,7 +94,17 @@ impl Judge {
     pub fn new(config: &AnomalyConfig, sensitivity: f64, bundle: &Bundle) -> Self {
         let runs = config.enabled && bundle.manifest.has_features();
         let check = runs.then(|| Check::new(config.false_alarm_rate.get(), sensitivity));
-        Self { check, classes: bundle.manifest.classes.clone(), severity: config.severity }
+        let classes = bundle.manifest.classes.iter().cloned().map(Some).collect();
+        Self { check, classes, severity: config.severity }
+    }
+
+    /// Looks for those classes alone that match one of these patterns, for all where there are none. What another class
+    /// would have explained can then still be an anomaly.
+    #[must_use]
+    pub fn only(mut self, patterns: &[String]) -> Self {
+        let wanted = |class: &ClassSpec| patterns.is_empty() || patterns.iter().any(|p| glob(p, &class.name));
+        self.classes.iter_mut().for_each(|class| *class = class.take().filter(wanted));
+        self
     }
 
     /// The anomaly check, where it runs.
@@ -104,10 +116,11 @@ impl Judge {
     /// Judges the forward pass of the next frame. The order of calls is the order of the stream.
     pub fn judge(&mut self, forward: &Forward, placement: Placement) -> Judgement {
         let anomaly = self.check.as_mut().filter(|_| !forward.features.is_empty()).map(|c| c.score(&forward.features));
-        let counting = |d: &&Detection| self.classes.get(d.class).is_some_and(|class| d.score >= class.threshold);
+        let class = |d: &Detection| self.classes.get(d.class).and_then(Option::as_ref);
+        let counting = |d: &&Detection| class(d).is_some_and(|class| d.score >= class.threshold);
         let detections: Vec<&Detection> = forward.detections.iter().filter(counting).collect();
         let named = detections.iter().filter_map(|d| {
-            let class = self.classes.get(d.class)?;
+            let class = class(d)?;
             Some(Finding {
                 kind: AlarmKind::Defect,
                 class: class.name.clone(),

@@ -30,6 +30,9 @@ pub struct CameraConfig {
     /// More finds more, at the price of more false alarms.
     #[serde(default = "neutral")]
     pub sensitivity: Sensitivity,
+    /// Only these of the model's classes are found here: names, in which * is any text. All where none is given.
+    #[serde(default)]
+    pub classes: Vec<String>,
     /// A source that gives nothing for this long hangs and is opened again.
     #[serde(default = "hang")]
     pub hang_timeout_s: Seconds,
@@ -59,6 +62,7 @@ impl CameraConfig {
             fps: None,
             roi: RegionValue::default(),
             sensitivity: neutral(),
+            classes: Vec::new(),
             hang_timeout_s: hang(),
         }
     }

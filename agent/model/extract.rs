@@ -20,7 +20,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::path::Path;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, bail};
 use prost::Message;
 use serde::Serialize;
 use sha2::{Digest, Sha256};
@@ -29,7 +29,6 @@ use self::cost::Cost;
 use self::elastic::{Elastic, Size};
 use super::bundle::{Bundle, FileSpec, GoldenSpec, Manifest, OutputKind, TensorSpec};
 use super::onnx::ModelProto;
-use crate::glob::glob;
 
 impl fmt::Display for Precision {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -132,19 +131,7 @@ impl Base {
     /// # Errors
     /// A pattern that no class matches.
     pub fn classes(&self, patterns: &[String]) -> Result<Vec<usize>> {
-        let names: Vec<&str> = self.manifest().classes.iter().map(|c| c.name.as_str()).collect();
-        if patterns.is_empty() {
-            return Ok((0..names.len()).collect());
-        }
-        for pattern in patterns {
-            let known = || names.join(", ");
-            ensure!(
-                names.iter().any(|name| glob(pattern, name)),
-                "no class is called {pattern}; there are {}",
-                known()
-            );
-        }
-        Ok((0..names.len()).filter(|&n| patterns.iter().any(|pattern| glob(pattern, names[n]))).collect())
+        self.manifest().matching(patterns)
     }
 
     /// Cuts the network alone.

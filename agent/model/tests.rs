@@ -18,10 +18,16 @@ mod made;
 
 /// Opens, verifies, and looks at a frame.
 fn inspect(dir: &Path, image: &Image, roi: Region) -> Vec<Finding> {
+    inspect_for(dir, image, roi, &[])
+}
+
+/// For a camera that looks for these classes.
+fn inspect_for(dir: &Path, image: &Image, roi: Region, classes: &[&str]) -> Vec<Finding> {
     let bundle = Bundle::open(dir).unwrap();
     let mut session = runtime::Session::new(&runtime::load(None).unwrap(), &bundle).unwrap();
     golden::verify(&bundle, &mut session).unwrap();
-    let mut judge = Judge::new(&AnomalyConfig::default(), 1.0, &bundle);
+    let classes: Vec<String> = classes.iter().map(ToString::to_string).collect();
+    let mut judge = Judge::new(&AnomalyConfig::default(), 1.0, &bundle).only(&classes);
     assert!(judge.check().is_none(), "without features there is no anomaly check");
     let mut inspector = Inspector::new(session, &bundle);
     let placement = inspector.look(image, roi).unwrap();
@@ -116,6 +122,18 @@ fn end_to_end() {
     let bbox = [44.0, 22.0, 84.0, 42.0];
     let found = inspect(dir.path(), &frame(128, 64, RED), Region::default());
     close(&found, &[("weld/crack", 0.9, bbox), ("weld/pore", 0.6, bbox)]);
+}
+
+#[test]
+fn a_camera_finds_the_classes_that_it_looks_for() {
+    let rows = [[22.0, 27.0, 42.0, 37.0, 0.9, 1.0], [22.0, 27.0, 42.0, 37.0, 0.6, 0.0], [0.0; 6]];
+    let dir = bundle(&[Made::rows(&rows, false)], &json!({"detector": {"format": "end-to-end"}}));
+    let found = |classes| inspect_for(dir.path(), &frame(128, 64, RED), Region::default(), classes);
+    close(&found(&["*/pore", "other/*"]), &[("weld/pore", 0.6, [44.0, 22.0, 84.0, 42.0])]);
+    assert_eq!(found(&["weld/*"]).len(), 2);
+    let manifest = Bundle::open(dir.path()).unwrap().manifest;
+    let wrong = manifest.matching(&["weld/*".to_owned(), "steel/*".to_owned()]).unwrap_err().to_string();
+    assert_eq!(wrong, "no class is called steel/*; there are weld/pore, weld/crack");
 }
 
 #[test]

@@ -3,6 +3,7 @@
 use anyhow::{Result, bail, ensure};
 
 use super::{Fit, Format, InputSpec, Manifest, OutputKind, OutputSpec};
+use crate::glob::glob;
 use crate::model::onnx::data_type;
 use crate::model::structure::Structure;
 
@@ -21,6 +22,19 @@ impl Manifest {
     #[must_use]
     pub fn has_features(&self) -> bool {
         self.outputs.iter().any(|o| o.kind == OutputKind::Features)
+    }
+
+    /// The numbers of the classes whose names match one of the patterns (`*` is any text); all where there is none.
+    ///
+    /// # Errors
+    /// A pattern that no class matches.
+    pub fn matching(&self, patterns: &[String]) -> Result<Vec<usize>> {
+        let names: Vec<&str> = self.classes.iter().map(|c| c.name.as_str()).collect();
+        if let Some(pattern) = patterns.iter().find(|pattern| !names.iter().any(|name| glob(pattern, name))) {
+            bail!("no class is called {pattern}; there are {}", names.join(", "));
+        }
+        let wanted = |name: &str| patterns.is_empty() || patterns.iter().any(|pattern| glob(pattern, name));
+        Ok((0..names.len()).filter(|&n| wanted(names[n])).collect())
     }
 
     pub(in crate::model) fn check(&self) -> Result<()> {
