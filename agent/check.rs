@@ -81,12 +81,13 @@ fn model(config: &Config, environment: &runtime::Environment) -> Result<String> 
     let mut session = runtime::Session::new(environment, &bundle)?;
     golden::verify(&bundle, &mut session)?;
     let mut extraction = "";
+    let mut manifest = bundle.manifest;
     if fitting::is_wanted(config) {
         let base = Base::open(&config.model.bundle)?;
-        base.classes(&config.model.classes).context("model.classes")?;
+        let kept = base.classes(&config.model.classes).context("model.classes")?;
+        manifest.classes = kept.into_iter().map(|n| manifest.classes[n].clone()).collect();
         extraction = "; the first start extracts this gateway's own from it";
     }
-    let manifest = &bundle.manifest;
     for camera in &config.cameras {
         manifest.matching(&camera.classes).with_context(|| format!("classes of camera {}", camera.name()))?;
     }

@@ -15,11 +15,11 @@ use serde::Deserialize;
 use thiserror::Error;
 
 pub use camera::{CameraConfig, FolderSource, RtspSource, SourceConfig, SyntheticSource, V4l2Source, VideoSource};
-pub use value::Milliseconds;
 use value::{
-    BrokerUrl, Count, Fraction, Frames, KeepAlive, KiB, MaxActive, Megapixels, MiB, Name, Probability, QosLevel,
-    Threads, Window,
+    BrokerUrl, Count, Fraction, Frames, KeepAlive, KiB, MaxActive, Megapixels, MiB, Probability, QosLevel, Threads,
+    Window,
 };
+pub use value::{Milliseconds, Name};
 
 /// The whole file.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]

@@ -13,15 +13,19 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow};
 use jiff::Timestamp;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing::{error, info, warn};
 
+use crate::anomaly::memory::Mark;
+use crate::anomaly::shelf::Shelf;
 use crate::backoff::Backoff;
+use crate::command::{Letterbox, Office};
 use crate::config::{Config, OutboxConfig};
 use crate::exit::{Exit, OrExit};
 use crate::fitting;
 use crate::frame::supervisor::{self, Feed};
 use crate::inspector::{Inspector, Judge};
+use crate::keeper::{self, Keeper};
 use crate::model::bundle::Bundle;
 use crate::model::runtime::Environment;
 use crate::model::{golden, runtime};
@@ -63,7 +67,7 @@ pub fn run(path: &Path) -> Result<()> {
     let config = Config::read(path).or_exit(Exit::Config)?;
     let environment = runtime::load(config.model.runtime.as_deref()).or_exit(Exit::Unavailable)?;
     let bundle = fitting::bundle(&config, &environment)?;
-    let inspectors = inspectors(&config, &environment, &bundle)?;
+    let (inspectors, mark) = inspectors(&config, &environment, &bundle)?;
     let outbox = Outbox::open(&config.gateway.state_dir, quota(&config.outbox)).or_exit(Exit::CannotCreate)?;
     let model = model_ref(&bundle);
     info!(bundle = %model.name, version = %model.version, threads = inspectors.len(), "the model answers its golden vectors");
@@ -71,21 +75,23 @@ pub fn run(path: &Path) -> Result<()> {
         warn!("the anomaly check is off: the bundle gives no features; only the classes that it names are found");
     }
     let tokio = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
-    let ended = tokio.block_on(live(config, &bundle, model, inspectors, Arc::new(outbox)));
+    let shelf = Shelf::new(&config.gateway.state_dir, mark);
+    let ended = tokio.block_on(live(config, &bundle, model, inspectors, shelf, Arc::new(outbox)));
     // A thread that hangs in a driver must not hold up the end.
     tokio.shutdown_timeout(Duration::from_millis(100));
     ended
 }
 
-/// One inspector a thread, each proved by the golden vectors and warmed up.
-fn inspectors(config: &Config, environment: &Environment, bundle: &Bundle) -> Result<Vec<Inspector>> {
-    (0..config.model.workers())
-        .map(|_| {
-            let mut session = runtime::Session::new(environment, bundle).or_exit(Exit::Data)?;
-            golden::verify(bundle, &mut session).context("the bundle's golden vectors").or_exit(Exit::Data)?;
-            Ok(Inspector::new(session, bundle))
-        })
-        .collect()
+/// One inspector a thread, each proved by the golden vectors and warmed up, and the mark of their features.
+fn inspectors(config: &Config, environment: &Environment, bundle: &Bundle) -> Result<(Vec<Inspector>, Mark)> {
+    let (mut inspectors, mut mark) = (Vec::new(), Mark::default());
+    for _ in 0..config.model.workers() {
+        let mut session = runtime::Session::new(environment, bundle).or_exit(Exit::Data)?;
+        golden::verify(bundle, &mut session).context("the bundle's golden vectors").or_exit(Exit::Data)?;
+        mark = Mark::of(&golden::features(bundle, &mut session).or_exit(Exit::Data)?);
+        inspectors.push(Inspector::new(session, bundle));
+    }
+    Ok((inspectors, mark))
 }
 
 /// The bundle as payloads name it.
@@ -108,13 +114,15 @@ async fn live(
     bundle: &Bundle,
     model: ModelRef,
     inspectors: Vec<Inspector>,
+    shelf: Shelf,
     outbox: Arc<Outbox>,
 ) -> Result<()> {
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
+    let signals = [signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?];
     let (site, gateway) = (config.gateway.site.to_string(), config.gateway.name.to_string());
     let topics = Topics::new(&site, &gateway);
     let pipeline = Arc::new(pipeline(&config, bundle));
+    let keeper = Arc::new(Keeper::new(shelf, &config.cameras, Arc::clone(&pipeline))?);
+    let (letterbox, office) = office(&topics, &keeper, &outbox)?;
     let identity = Identity { site, gateway, model: model.clone() };
     let names: Vec<_> = pipeline.lanes.iter().map(|lane| Arc::clone(&lane.feed.name)).collect();
     let book = AlarmBook::open(identity.clone(), &config.alarm, &names, &outbox).or_exit(Exit::CannotCreate)?;
@@ -130,6 +138,8 @@ async fn live(
             outbox: Arc::clone(&outbox),
             board: Arc::clone(&board),
             results,
+            subscription: topics.commands(),
+            commands: letterbox,
             stop: last.clone(),
         }
         .run(),
@@ -157,30 +167,24 @@ async fn live(
     spawn(&mut threads, "alarms".into(), move || clerk.work(&verdicts, &shared))?;
     info!(cameras = names.len(), "inspecting");
 
-    let asked = stop.clone();
-    tokio::spawn(async move {
-        tokio::select! {
-            _ = terminate.recv() => {}
-            _ = interrupt.recv() => {}
-        }
-        asked.set();
-        // Whatever hangs (a disk, a driver), the process ends in time; a stop that needs this is a failure.
-        thread::spawn(|| {
-            thread::sleep(LAST);
-            error!("something hangs: ended by force, what was recorded is sent after the next start");
-            std::process::exit(i32::from(Exit::Software as u8));
-        });
-    });
+    tokio::spawn(stop_at(signals, stop.clone()));
     let mut tick = tokio::time::interval(report::TICK);
+    let mut save = tokio::time::interval(keeper::EVERY);
     let mut failed = None;
     loop {
         tokio::select! {
             _ = tick.tick() => reporter.tick(&board),
+            _ = save.tick() => {
+                let keeper = Arc::clone(&keeper);
+                drop(tokio::task::spawn_blocking(move || keeper.save()));
+            }
             () = stop.stopped() => break,
         }
         // None of these ends by itself; if one has, inspection or delivery has stopped in silence.
         if let Some(thread) = threads.iter().find(|t| t.is_finished()) {
             failed = Some(format!("the thread {} has died", thread.thread().name().unwrap_or_default()));
+        } else if office.is_finished() {
+            failed = Some("the thread commands has died".to_owned());
         } else if session.is_finished() {
             failed = Some("the broker's session has died".to_owned());
         }
@@ -198,6 +202,10 @@ async fn live(
         recording.set();
         tokio::time::sleep(Duration::from_millis(300)).await;
     }
+    let saved = tokio::task::spawn_blocking(move || keeper.save());
+    if tokio::time::timeout(Duration::from_secs(1), saved).await.is_err() {
+        warn!("the disk took too long; what cameras have learned in the last minute may be lost");
+    }
     reporter.stopped(&board);
     last.set();
     if tokio::time::timeout_at(deadline, session).await.is_err() {
@@ -207,6 +215,29 @@ async fn live(
         info!(camera = %lane.feed.name, "{}", summary(lane, card));
     }
     failed.map_or(Ok(()), |reason| Err(anyhow!("{reason}; the service manager should start inspectd again")))
+}
+
+/// Waits for a signal, and sees to it that the process then ends in time.
+async fn stop_at([mut terminate, mut interrupt]: [Signal; 2], stop: Stop) {
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+    stop.set();
+    // Whatever hangs (a disk, a driver), the process ends in time; a stop that needs this is a failure.
+    thread::spawn(|| {
+        thread::sleep(LAST);
+        error!("something hangs: ended by force, what was recorded is sent after the next start");
+        std::process::exit(i32::from(Exit::Software as u8));
+    });
+}
+
+/// The thread that answers commands until their letterbox is gone.
+fn office(topics: &Topics, keeper: &Arc<Keeper>, outbox: &Arc<Outbox>) -> Result<(Letterbox, JoinHandle<()>)> {
+    let (letterbox, commands) = Office::open(topics.clone(), Arc::clone(keeper), Arc::clone(outbox));
+    let office = letterbox.office();
+    let thread = thread::Builder::new().name("commands".into()).spawn(move || office.work(&commands));
+    Ok((letterbox, thread.context("no thread could be started")?))
 }
 
 fn summary(lane: &Lane, card: &Scorecard) -> String {
@@ -238,7 +269,7 @@ fn pipeline(config: &Config, bundle: &Bundle) -> Pipeline {
 fn link_options(config: &Config, identity: &Identity, will: (String, Vec<u8>)) -> LinkOptions {
     let default = || format!("inspectd-{}-{}", identity.site, identity.gateway);
     let client_id = config.mqtt.client_id.as_ref().map_or_else(default, ToString::to_string);
-    LinkOptions { will: Some(will), ..LinkOptions::new(&config.mqtt, client_id) }
+    LinkOptions { will: Some(will), lasting: true, ..LinkOptions::new(&config.mqtt, client_id) }
 }
 
 fn spawn(threads: &mut Vec<JoinHandle<()>>, name: String, f: impl FnOnce() + Send + 'static) -> Result<()> {

@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use tracing::{info, warn};
 
 use crate::config::{Config, Milliseconds};
+use crate::durable;
 use crate::exit::{Exit, OrExit};
 use crate::extract::{self, Wish};
 use crate::model::bundle::Bundle;
@@ -77,7 +78,7 @@ pub fn bundle(config: &Config, environment: &Environment) -> Result<Bundle> {
     }
     store::save(&extracted, &dir, true).or_exit(Exit::CannotCreate)?;
     let kept = Kept { order, bundle: extracted.bundle.sha256.clone() };
-    write(&note(&dir), &serde_json::to_vec_pretty(&kept)?).or_exit(Exit::CannotCreate)?;
+    durable::write(&note(&dir), &serde_json::to_vec_pretty(&kept)?).or_exit(Exit::CannotCreate)?;
     info!(size = %row.size, input = row.input, ms = row.ms, expected_map50 = row.expected_map50,
         "the model was extracted for this gateway; {} keeps it", dir.display());
     Ok(extracted.bundle)
@@ -117,11 +118,4 @@ fn folder(config: &Config) -> PathBuf {
 /// Beside the bundle, whose files are all named in its manifest.
 fn note(dir: &Path) -> PathBuf {
     dir.with_extension("json")
-}
-
-fn write(path: &Path, bytes: &[u8]) -> Result<()> {
-    let new = path.with_extension("json.new");
-    let written =
-        fs::write(&new, bytes).and_then(|()| fs::File::open(&new)?.sync_all()).and_then(|()| fs::rename(&new, path));
-    written.with_context(|| format!("cannot write {}", path.display()))
 }

@@ -113,6 +113,11 @@ impl Judge {
         self.check.as_ref()
     }
 
+    /// The anomaly check, to change what it knows.
+    pub fn check_mut(&mut self) -> Option<&mut Check> {
+        self.check.as_mut()
+    }
+
     /// Judges the forward pass of the next frame. The order of calls is the order of the stream.
     pub fn judge(&mut self, forward: &Forward, placement: Placement) -> Judgement {
         let anomaly = self.check.as_mut().filter(|_| !forward.features.is_empty()).map(|c| c.score(&forward.features));

@@ -82,6 +82,11 @@ impl Lane {
         f(&self.turn.lock().unwrap_or_else(PoisonError::into_inner).judge)
     }
 
+    /// Changes what the camera's judge knows, between two frames.
+    pub fn change_judge<R>(&self, f: impl FnOnce(&mut Judge) -> R) -> R {
+        f(&mut self.turn.lock().unwrap_or_else(PoisonError::into_inner).judge)
+    }
+
     fn take(&self) -> Option<(Captured, Ticket<'_>)> {
         self.feed.slot.take_with(|captured| {
             let number = self.tickets.fetch_add(1, Ordering::Relaxed);

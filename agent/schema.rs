@@ -6,9 +6,10 @@ use anyhow::Result;
 use clap::ValueEnum;
 use schemars::{Schema, schema_for};
 
+use crate::command::{Changeover, Products, Relearn};
 use crate::config::Config;
 use crate::model::bundle::Manifest;
-use crate::mqtt::payload::{Alarm, AlarmEvent, CameraState, FrameResult, GatewayState};
+use crate::mqtt::payload::{Alarm, AlarmEvent, CameraState, FrameResult, GatewayState, Reply};
 
 /// Arguments of `schema`.
 #[derive(clap::Args)]
@@ -30,6 +31,14 @@ pub enum Name {
     Camera,
     /// `…/cameras/{camera}/results`
     Result,
+    /// `…/replies/{id}`
+    Reply,
+    /// `…/commands/changeover/{id}`
+    Changeover,
+    /// `…/commands/products/{id}`
+    Products,
+    /// `…/commands/relearn/{id}`
+    Relearn,
     /// The configuration file.
     Config,
     /// bundle.json
@@ -45,6 +54,10 @@ pub fn schema(name: Name) -> Schema {
         Name::State => schema_for!(GatewayState),
         Name::Camera => schema_for!(CameraState),
         Name::Result => schema_for!(FrameResult),
+        Name::Reply => schema_for!(Reply),
+        Name::Changeover => schema_for!(Changeover),
+        Name::Products => schema_for!(Products),
+        Name::Relearn => schema_for!(Relearn),
         Name::Config => schema_for!(Config),
         Name::Bundle => schema_for!(Manifest),
     }

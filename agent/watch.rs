@@ -70,6 +70,7 @@ pub fn run(args: &Args) -> Result<()> {
         password_file: args.password_file.clone(),
         keep_alive: Duration::from_secs(15),
         max_packet: MAX_PACKET,
+        lasting: false,
         will: None,
     };
     let printer = Printer {
@@ -104,6 +105,10 @@ async fn watch(options: &LinkOptions, site: &str, mut printer: Printer) -> Resul
                     match link.next().await {
                         Event::Message { topic, payload, .. } => printer.message(&topic, &payload)?,
                         Event::Lost(reason) => break reason,
+                        Event::Refused => {
+                            break "the broker refuses the subscription: is this user allowed to read these topics?"
+                                .into();
+                        }
                         Event::Acknowledged(_) => {}
                     }
                 };

@@ -10,6 +10,7 @@ mod alarms;
 mod boards;
 mod cameras;
 mod cli;
+mod commands;
 mod delivery;
 mod demo;
 mod evaluation;

@@ -21,6 +21,7 @@ use rand::seq::index;
 
 use super::HeatMap;
 use super::embed::Embedding;
+use super::memory::Memory;
 
 /// Frames remembered.
 pub const FRAMES: usize = 16;
@@ -42,7 +43,7 @@ const EARLY_END: u64 = 36;
 const NEIGHBOURS: usize = 2;
 
 /// The memory of one camera.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Bank {
     /// Patches a remembered frame, in the order of `rows`.
     counts: VecDeque<usize>,
@@ -51,22 +52,7 @@ pub struct Bank {
     dim: usize,
     offered: u64,
     strange: VecDeque<bool>,
-    random: StdRng,
     products: Vec<f32>,
-}
-
-impl Default for Bank {
-    fn default() -> Self {
-        Self {
-            counts: VecDeque::new(),
-            rows: Vec::new(),
-            dim: 0,
-            offered: 0,
-            strange: VecDeque::new(),
-            random: StdRng::seed_from_u64(0),
-            products: Vec::new(),
-        }
-    }
 }
 
 impl Bank {
@@ -74,6 +60,33 @@ impl Bank {
     #[must_use]
     pub fn frames(&self) -> usize {
         self.counts.len()
+    }
+
+    /// Frames that were offered so far.
+    #[must_use]
+    pub fn offered(&self) -> u64 {
+        self.offered
+    }
+
+    /// All that is remembered, into a memory.
+    pub fn save(&self, memory: &mut Memory) {
+        memory.counts = self.counts.iter().copied().collect();
+        memory.rows.clone_from(&self.rows);
+        memory.strange = self.strange.iter().copied().collect();
+        (memory.dim, memory.offered) = (self.dim, self.offered);
+    }
+
+    /// As it was when the memory was made.
+    #[must_use]
+    pub fn restored(memory: &Memory) -> Self {
+        Self {
+            counts: memory.counts.iter().copied().collect(),
+            rows: memory.rows.clone(),
+            dim: memory.dim,
+            offered: memory.offered,
+            strange: memory.strange.iter().rev().take(RECENT).rev().copied().collect(),
+            products: Vec::new(),
+        }
     }
 
     /// Strangeness of each patch, 0 to about 1, slightly blurred.
@@ -157,7 +170,9 @@ impl Bank {
             self.rows.drain(..oldest * self.dim);
         }
         let count = frame.patches().min(PATCHES);
-        self.rows.extend(remembered(frame, index::sample(&mut self.random, frame.patches(), count)));
+        // Seeded by the count, so that a bank that was saved goes on as if it had not been.
+        let mut random = StdRng::seed_from_u64(self.offered);
+        self.rows.extend(remembered(frame, index::sample(&mut random, frame.patches(), count)));
         self.counts.push_back(count);
     }
 }

@@ -94,6 +94,11 @@ impl Calibration {
         }
     }
 
+    /// The latest scores, the oldest first.
+    pub fn scores(&self) -> impl Iterator<Item = f32> {
+        self.scores.iter().copied()
+    }
+
     fn threshold(&self, fit: Fit) -> f32 {
         (fit.location + self.z * fit.scale / self.sensitivity).exp() as f32
     }
@@ -105,6 +110,12 @@ impl Calibration {
         let distance =
             (f64::from(score.max(1e-9)).ln() - fit.location) / (self.z * fit.scale / self.sensitivity).max(1e-9);
         (1.0 / (1.0 + (-3.0 * (distance - 1.0)).exp())) as f32
+    }
+
+    /// Begins anew.
+    pub fn forget(&mut self) {
+        self.scores.clear();
+        (self.since_fit, self.fit) = (0, None);
     }
 
     /// Takes a score into the history.

@@ -7,12 +7,15 @@ pub mod bank;
 pub mod calibrate;
 pub mod embed;
 mod grid;
+pub mod memory;
 pub mod region;
+pub mod shelf;
 
 use bank::Bank;
 use calibrate::Calibration;
 pub use calibrate::Standing;
 use embed::Embedding;
+use memory::Memory;
 pub use region::Region;
 
 use crate::model::FeatureMap;
@@ -74,6 +77,27 @@ impl Check {
             calibration: Calibration::new(false_alarm_rate, sensitivity),
             patch: Embedding::default(),
         }
+    }
+
+    /// All that it has learned.
+    #[must_use]
+    pub fn memory(&self) -> Memory {
+        let mut memory = Memory { scores: self.calibration.scores().collect(), ..Memory::default() };
+        self.bank.save(&mut memory);
+        memory
+    }
+
+    /// Frames that it has seen.
+    #[must_use]
+    pub fn seen(&self) -> u64 {
+        self.bank.offered()
+    }
+
+    /// Goes on with what was learned before; with [`Memory::default`] it begins anew.
+    pub fn remember(&mut self, memory: &Memory) {
+        self.bank = Bank::restored(memory);
+        self.calibration.forget();
+        memory.scores.iter().for_each(|score| self.calibration.add(*score));
     }
 
     /// Whether it alarms yet.

@@ -30,6 +30,10 @@ pub struct CameraConfig {
     /// More finds more, at the price of more false alarms.
     #[serde(default = "neutral")]
     pub sensitivity: Sensitivity,
+    /// The product that it looks at when the agent starts, each with a memory of its own; the one that was last commanded
+    /// where none is given.
+    #[serde(default)]
+    pub product: Option<Name>,
     /// Only these of the model's classes are found here: names, in which * is any text. All where none is given.
     #[serde(default)]
     pub classes: Vec<String>,
@@ -62,6 +66,7 @@ impl CameraConfig {
             fps: None,
             roi: RegionValue::default(),
             sensitivity: neutral(),
+            product: None,
             classes: Vec::new(),
             hang_timeout_s: hang(),
         }

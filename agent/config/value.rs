@@ -148,9 +148,11 @@ macro_rules! text {
 }
 
 text!(/// A level of a topic.
-    Name, "^[A-Za-z0-9._-]{1,64}$",
-    |t| (1..=64).contains(&t.len()) && t.chars().all(|c| c.is_ascii_alphanumeric() || ".-_".contains(c)),
-    "1 to 64 letters, digits, '.', '-' or '_', since it becomes a level of MQTT topics");
+    Name, "^[A-Za-z0-9_-][A-Za-z0-9._-]{0,63}$",
+    |t| (1..=64).contains(&t.len())
+        && !t.starts_with('.')
+        && t.chars().all(|c| c.is_ascii_alphanumeric() || ".-_".contains(c)),
+    "1 to 64 letters, digits, '.', '-' or '_', no '.' first, since it becomes a level of MQTT topics");
 text!(/// A pixel format as Video4Linux names it.
     FourCc, "^[ -~]{4}$",
     |t| t.len() == 4 && t.bytes().all(|b| (b' '..=b'~').contains(&b)),

@@ -5,10 +5,11 @@ use std::ops::Range;
 
 use anyhow::{Context, Result, bail, ensure};
 
+use super::FeatureMap;
 use super::bundle::{Bundle, Format, OutputKind};
 use super::decode::{Head, Output};
 use super::preprocess::Input;
-use super::runtime::Session;
+use super::runtime::{Forward, Session};
 
 /// Scores are compared on a scale of at least this, or of the tolerance where that is more: what is far below every
 /// threshold need not agree to four digits.
@@ -22,10 +23,7 @@ const LEAST: f32 = 1e-6;
 /// A difference over the tolerance, with the output's name; an output that cannot be decoded.
 pub fn verify(bundle: &Bundle, session: &mut Session) -> Result<f32> {
     let golden = &bundle.manifest.golden;
-    let &[1, 3, height, width] = golden.input.shape.as_slice() else {
-        bail!("the golden input is {:?}, not (1, 3, height, width)", golden.input.shape);
-    };
-    let input = Input { width, height, data: bundle.tensor(&golden.input)?, ..Input::default() };
+    let input = input(bundle)?;
     let unordered = bundle.manifest.format().is_some_and(Format::is_unordered);
     session.outputs(&input, |head, outputs| {
         let mut worst = 0.0_f32;
@@ -50,9 +48,28 @@ pub fn verify(bundle: &Bundle, session: &mut Session) -> Result<f32> {
             );
             worst = worst.max(difference / golden.tolerance);
         }
-        head.decode(outputs, [width, height], &mut Vec::new()).context("the golden outputs cannot be decoded")?;
+        head.decode(outputs, [input.width, input.height], &mut Vec::new())
+            .context("the golden outputs cannot be decoded")?;
         Ok(worst)
     })
+}
+
+/// The feature maps that this network makes here of the golden input.
+///
+/// # Errors
+/// The forward pass failed.
+pub fn features(bundle: &Bundle, session: &mut Session) -> Result<Vec<FeatureMap>> {
+    let mut forward = Forward::default();
+    session.run(&input(bundle)?, &mut forward)?;
+    Ok(forward.features)
+}
+
+fn input(bundle: &Bundle) -> Result<Input> {
+    let golden = &bundle.manifest.golden.input;
+    let &[1, 3, height, width] = golden.shape.as_slice() else {
+        bail!("the golden input is {:?}, not (1, 3, height, width)", golden.shape);
+    };
+    Ok(Input { width, height, data: bundle.tensor(golden)?, ..Input::default() })
 }
 
 /// The largest difference, as a share of the largest value of its part: boxes are hundreds of pixels, and the scores

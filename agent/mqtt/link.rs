@@ -42,6 +42,8 @@ pub struct LinkOptions {
     pub keep_alive: Duration,
     /// Largest packet in either direction.
     pub max_packet: usize,
+    /// The broker keeps what is subscribed to, and what comes in the meantime, for this client id.
+    pub lasting: bool,
     /// What the broker publishes, retained, when the connection breaks.
     pub will: Option<(String, Vec<u8>)>,
 }
@@ -59,6 +61,7 @@ impl LinkOptions {
             password_file: config.password_file.clone(),
             keep_alive: Duration::from_secs(config.keep_alive_s.get()),
             max_packet: config.max_packet_kib.get() as usize * 1024,
+            lasting: false,
             will: None,
         }
     }
@@ -95,6 +98,8 @@ pub enum Event {
         /// The broker had kept it.
         retained: bool,
     },
+    /// The broker does not let us read what was subscribed to.
+    Refused,
     /// The connection is gone, and why.
     Lost(String),
 }
@@ -121,7 +126,7 @@ impl Link {
     pub async fn connect(options: &LinkOptions) -> Result<Self, LinkError> {
         let mut mqtt = MqttOptions::new(&options.client_id, &options.host, options.port);
         mqtt.set_keep_alive(options.keep_alive);
-        mqtt.set_clean_session(true);
+        mqtt.set_clean_session(!options.lasting);
         mqtt.set_max_packet_size(options.max_packet, options.max_packet);
         mqtt.set_inflight(IDENTIFIERS);
         if let Some(user) = &options.user {
@@ -197,7 +202,7 @@ async fn pump(mut event_loop: EventLoop, events: mpsc::Sender<Event>) {
             Ok(rumqttc::Event::Incoming(Incoming::SubAck(ack)))
                 if ack.return_codes.contains(&SubscribeReasonCode::Failure) =>
             {
-                Event::Lost("the broker refuses the subscription: is this user allowed to read these topics?".into())
+                Event::Refused
             }
             Ok(rumqttc::Event::Incoming(Incoming::Publish(publish))) => {
                 Event::Message { topic: publish.topic, payload: publish.payload.to_vec(), retained: publish.retain }

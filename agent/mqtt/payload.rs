@@ -313,3 +313,26 @@ pub struct FrameResult {
     /// From capture to verdict.
     pub latency_ms: f32,
 }
+
+/// `…/replies/{id}`: what became of a command.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Reply {
+    /// `inspect.reply/1`
+    #[schemars(extend("const" = "inspect.reply/1"))]
+    pub schema: String,
+    /// The command's id.
+    pub id: String,
+    /// The command.
+    pub command: String,
+    /// When it was done or refused, RFC 3339.
+    #[schemars(with = "String", extend("format" = "date-time"))]
+    pub at: Timestamp,
+    /// Whether it was done; if not, nothing was changed.
+    pub ok: bool,
+    /// Why it was refused, and what to do.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
+    /// What came of it; depends on the command.
+    #[serde(default, skip_serializing_if = "serde_json::Value::is_null")]
+    pub result: serde_json::Value,
+}

@@ -22,6 +22,7 @@ use super::board::Board;
 use super::link::{Event, Link, LinkOptions, Token};
 use super::payload::AlarmEvent;
 use crate::backoff::Backoff;
+use crate::command::{Incoming, Letterbox};
 use crate::outbox::{Kind, Outbox, Queued};
 use crate::stop::Stop;
 
@@ -61,6 +62,10 @@ pub struct Session {
     pub board: Arc<Board>,
     /// Results.
     pub results: mpsc::Receiver<Passing>,
+    /// What to subscribe to.
+    pub subscription: String,
+    /// What comes goes there.
+    pub commands: Letterbox,
     /// When to end.
     pub stop: Stop,
 }
@@ -101,6 +106,9 @@ impl Session {
                     // Results that waited through an outage are of no use any more.
                     while self.results.try_recv().is_ok() {}
                     self.outbox.went_online();
+                    if let Err(e) = link.subscribe(&self.subscription) {
+                        error!("there are no commands: {e}"); // the connection is gone already
+                    }
                     let ended = self.serve(link).await;
                     if let Err(e) = block_in_place(|| self.outbox.went_offline()) {
                         error!("what waits cannot be marked as replayed: {e:#}");
@@ -164,7 +172,13 @@ impl Session {
                             flight.flush_at.get_or_insert(Instant::now() + FLUSH);
                         }
                     }
-                    Event::Message { .. } => {}
+                    Event::Message { topic, payload, retained } => {
+                        block_in_place(|| self.commands.drop_in(Incoming { topic, payload, retained }));
+                    }
+                    Event::Refused => error!(
+                        "the broker does not let this user read {}: there are no commands until it does",
+                        self.subscription
+                    ),
                     Event::Lost(reason) => {
                         self.flush(&mut flight);
                         return Some(format!("the connection to the broker is lost: {reason}"));

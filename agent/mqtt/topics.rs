@@ -43,6 +43,24 @@ impl Topics {
         format!("{}/events", self.root)
     }
 
+    /// What to subscribe to for commands.
+    #[must_use]
+    pub fn commands(&self) -> String {
+        format!("{}/commands/+/+", self.root)
+    }
+
+    /// The command and the id in a topic that [`Topics::commands`] matches.
+    #[must_use]
+    pub fn command<'a>(&self, topic: &'a str) -> Option<(&'a str, &'a str)> {
+        topic.strip_prefix(&self.root)?.strip_prefix("/commands/")?.split_once('/').filter(|(_, id)| !id.contains('/'))
+    }
+
+    /// The reply to a command.
+    #[must_use]
+    pub fn reply(&self, id: &str) -> String {
+        format!("{}/replies/{id}", self.root)
+    }
+
     /// A snapshot.
     #[must_use]
     pub fn image(&self, sha256: &str) -> String {

@@ -23,6 +23,9 @@ use anyhow::{Context, Result};
 use rusqlite::{Connection, OptionalExtension, params};
 use tokio::sync::Notify;
 
+/// Replies to commands that are remembered.
+pub const REPLIES: usize = 1000;
+
 /// What a message is, which decides what goes first when the queue is full.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(i64)]
@@ -275,6 +278,18 @@ impl Outbox {
     }
 }
 
+impl Outbox {
+    /// The reply to a command that was answered before.
+    ///
+    /// # Errors
+    /// The file cannot be read.
+    pub fn reply(&self, id: &str) -> Result<Option<String>> {
+        let connection = self.lock();
+        let mut statement = connection.prepare_cached("SELECT body FROM replies WHERE id = ?1")?;
+        statement.query_row([id], |row| row.get(0)).optional().context("the replies cannot be read")
+    }
+}
+
 /// An open transaction.
 pub struct Transaction<'a> {
     inner: rusqlite::Transaction<'a>,
@@ -303,6 +318,17 @@ impl Transaction<'_> {
         let Message { kind, topic, payload, retain } = message;
         statement.execute(params![*kind as i64, topic, payload, retain, self.offline])?;
         self.pushed += 1;
+        Ok(())
+    }
+
+    /// Keeps the reply to a command, and forgets the oldest beyond [`REPLIES`].
+    ///
+    /// # Errors
+    /// The file cannot be written.
+    pub fn save_reply(&mut self, id: &str, body: &str) -> Result<()> {
+        self.inner.execute("INSERT OR REPLACE INTO replies (id, body) VALUES (?1, ?2)", [id, body])?;
+        self.inner
+            .execute("DELETE FROM replies WHERE n <= (SELECT max(n) FROM replies) - ?1", [i64::try_from(REPLIES)?])?;
         Ok(())
     }
 

@@ -1,0 +1,168 @@
+//! The memories of all cameras and products on disk: `memory/CAMERA/PRODUCT.memory` in the state folder.
+//!
+//! Guarantees: a memory is there whole or not at all; one that cannot be used is no reason to stop, the camera then learns
+//! anew; a camera has at most [`PRODUCTS`] of them.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, ensure};
+
+use super::memory::{Mark, Memory};
+use crate::config::Name;
+use crate::durable;
+
+/// Products a camera.
+pub const PRODUCTS: usize = 64;
+/// No memory is larger.
+const MAX_BYTES: u64 = 64 << 20;
+const SUFFIX: &str = "memory";
+/// Which product a camera looks at.
+const CURRENT: &str = "current";
+
+/// The folder, and by which network.
+pub struct Shelf {
+    dir: PathBuf,
+    mark: Mark,
+}
+
+impl Shelf {
+    /// In a state folder, for a network of this mark.
+    #[must_use]
+    pub fn new(state_dir: &Path, mark: Mark) -> Self {
+        Self { dir: state_dir.join("memory"), mark }
+    }
+
+    fn path(&self, camera: &str, product: &Name) -> PathBuf {
+        self.dir.join(camera).join(format!("{product}.{SUFFIX}"))
+    }
+
+    /// What a camera has learned about a product; `None` where it has learned nothing yet.
+    ///
+    /// # Errors
+    /// There is a memory that cannot be used, and why.
+    pub fn load(&self, camera: &str, product: &Name) -> Result<Option<Memory>> {
+        let path = self.path(camera, product);
+        let read = || -> Result<Option<Memory>> {
+            if !path.try_exists().context("cannot be looked for")? {
+                return Ok(None);
+            }
+            ensure!(fs::metadata(&path).context("cannot be read")?.len() <= MAX_BYTES, "is too large for a memory");
+            Memory::decode(&fs::read(&path).context("cannot be read")?, &self.mark).map(Some)
+        };
+        read().map_err(|e| e.context(format!("{} cannot be used", path.display())))
+    }
+
+    /// Saves what a camera has learned about a product.
+    ///
+    /// # Errors
+    /// The disk refuses, or the camera has as many products as it may.
+    pub fn save(&self, camera: &str, product: &Name, memory: &Memory) -> Result<()> {
+        self.room(camera, product)?;
+        durable::write(&self.path(camera, product), &memory.encode(&self.mark)?)
+    }
+
+    /// # Errors
+    /// The camera has as many products as it may, and this is none of them.
+    pub fn room(&self, camera: &str, product: &Name) -> Result<()> {
+        let known = self.products(camera);
+        let room = known.len() < PRODUCTS || known.iter().any(|name| name == product.as_str());
+        ensure!(room, "camera {camera} knows {PRODUCTS} products already; forget one first: {}", known.join(", "));
+        Ok(())
+    }
+
+    /// Forgets a product.
+    ///
+    /// # Errors
+    /// The disk refuses.
+    pub fn forget(&self, camera: &str, product: &Name) -> Result<()> {
+        let path = self.path(camera, product);
+        match fs::remove_file(&path) {
+            Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
+                Err(e).with_context(|| format!("cannot remove {}", path.display()))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// The products that a camera has learned about, in alphabetical order.
+    #[must_use]
+    pub fn products(&self, camera: &str) -> Vec<String> {
+        let Ok(entries) = fs::read_dir(self.dir.join(camera)) else { return Vec::new() };
+        let names = entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
+        let mut names: Vec<String> =
+            names.filter_map(|name| name.strip_suffix(SUFFIX)?.strip_suffix('.').map(str::to_owned)).collect();
+        names.sort_unstable();
+        names
+    }
+
+    /// The product that a camera was told to look at last; `None` where it never was.
+    #[must_use]
+    pub fn current(&self, camera: &str) -> Option<Name> {
+        Name::new(fs::read_to_string(self.dir.join(camera).join(CURRENT)).ok()?.trim()).ok()
+    }
+
+    /// Keeps that across restarts.
+    ///
+    /// # Errors
+    /// The disk refuses.
+    pub fn set_current(&self, camera: &str, product: &Name) -> Result<()> {
+        durable::write(&self.dir.join(camera).join(CURRENT), format!("{product}\n").as_bytes())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn name(text: &str) -> Name {
+        Name::new(text).unwrap()
+    }
+
+    fn memory(offered: u64) -> Memory {
+        Memory { counts: vec![1], dim: 2, rows: vec![0.5, 0.25], offered, ..Memory::default() }
+    }
+
+    #[test]
+    fn each_product_has_its_own_memory() {
+        let dir = tempfile::tempdir().unwrap();
+        let shelf = Shelf::new(dir.path(), Mark(vec![1.0]));
+        assert_eq!(shelf.load("a", &name("x")).unwrap(), None);
+        assert_eq!((shelf.current("a"), shelf.products("a")), (None, Vec::new()));
+        shelf.save("a", &name("x"), &memory(1)).unwrap();
+        shelf.save("a", &name("y.1"), &memory(2)).unwrap();
+        shelf.set_current("a", &name("y.1")).unwrap();
+        assert_eq!(shelf.load("a", &name("x")).unwrap().unwrap().offered, 1);
+        assert_eq!(shelf.load("b", &name("x")).unwrap(), None);
+        assert_eq!(shelf.products("a"), ["x", "y.1"]);
+        assert_eq!(shelf.current("a"), Some(name("y.1")));
+        shelf.forget("a", &name("x")).unwrap();
+        shelf.forget("a", &name("x")).unwrap();
+        assert_eq!(shelf.products("a"), ["y.1"]);
+    }
+
+    #[test]
+    fn what_cannot_be_used_says_why() {
+        let dir = tempfile::tempdir().unwrap();
+        let shelf = Shelf::new(dir.path(), Mark(vec![1.0, 0.0]));
+        shelf.save("a", &name("x"), &memory(1)).unwrap();
+        let path = dir.path().join("memory/a/x.memory");
+        let why = |shelf: &Shelf| format!("{:#}", shelf.load("a", &name("x")).unwrap_err());
+        let other = Shelf::new(dir.path(), Mark(vec![0.0, 1.0]));
+        assert!(why(&other).ends_with("x.memory cannot be used: was made by a network with other features"));
+        let whole = fs::read(&path).unwrap();
+        fs::write(&path, &whole[..whole.len() - 1]).unwrap();
+        assert!(why(&shelf).contains("its checksum does not hold"));
+        fs::write(&path, b"").unwrap();
+        assert!(why(&shelf).contains("has no header"));
+    }
+
+    #[test]
+    fn the_number_of_products_is_bounded() {
+        let dir = tempfile::tempdir().unwrap();
+        let shelf = Shelf::new(dir.path(), Mark(vec![1.0]));
+        (0..PRODUCTS).for_each(|n| shelf.save("a", &name(&format!("p{n}")), &memory(1)).unwrap());
+        assert!(shelf.save("a", &name("one-more"), &memory(1)).unwrap_err().to_string().contains("forget one first"));
+        shelf.save("a", &name("p3"), &memory(2)).unwrap();
+    }
+}

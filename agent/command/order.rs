@@ -1,0 +1,129 @@
+//! What can be commanded, as types; their JSON Schemas are what `inspectd schema` prints.
+
+use anyhow::{Result, anyhow, bail};
+use schemars::JsonSchema;
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
+
+use crate::config::Name;
+use crate::keeper::Keeper;
+
+/// The commands there are.
+const COMMANDS: &str = "changeover, products, relearn";
+
+/// `…/commands/changeover/{id}`: from now on the camera looks at another product.
+#[derive(Debug, PartialEq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Changeover {
+    /// The camera.
+    pub camera: Name,
+    /// The product; one that the camera does not know yet is learned anew.
+    pub product: Name,
+}
+
+/// `…/commands/relearn/{id}`: forget what the camera has learned about a product.
+#[derive(Debug, PartialEq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Relearn {
+    /// The camera.
+    pub camera: Name,
+    /// The product; the present one where none is given.
+    #[serde(default)]
+    pub product: Option<Name>,
+}
+
+/// `…/commands/products/{id}`: which products the camera knows.
+#[derive(Debug, PartialEq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Products {
+    /// The camera.
+    pub camera: Name,
+}
+
+/// A command that makes sense by itself.
+#[derive(Debug, PartialEq)]
+pub enum Order {
+    /// Another product.
+    Changeover(Changeover),
+    /// Which products there are.
+    Products(Products),
+    /// Learn a product anew.
+    Relearn(Relearn),
+}
+
+impl Order {
+    /// Reads a command; an empty payload is `{}`.
+    ///
+    /// # Errors
+    /// There is no such command, or its payload is not what it wants, with the place.
+    pub fn parse(command: &str, payload: &[u8]) -> Result<Self> {
+        Ok(match command {
+            "changeover" => Self::Changeover(read(command, payload)?),
+            "products" => Self::Products(read(command, payload)?),
+            "relearn" => Self::Relearn(read(command, payload)?),
+            _ => bail!("there is no command {command}; there are {COMMANDS}"),
+        })
+    }
+
+    /// Does it, and gives what the reply's `result` is to hold.
+    ///
+    /// # Errors
+    /// It cannot be done, and why; nothing is changed then.
+    pub fn execute(&self, keeper: &Keeper) -> Result<Value> {
+        match self {
+            Self::Changeover(Changeover { camera, product }) => {
+                let frames = keeper.change_over(camera.as_str(), product)?;
+                Ok(json!({ "camera": camera.as_str(), "product": product.as_str(), "frames": frames }))
+            }
+            Self::Products(Products { camera }) => {
+                let (present, known) = keeper.products(camera.as_str())?;
+                Ok(json!({ "camera": camera.as_str(), "product": present, "known": known }))
+            }
+            Self::Relearn(Relearn { camera, product }) => {
+                let product = keeper.relearn(camera.as_str(), product.as_ref())?;
+                Ok(json!({ "camera": camera.as_str(), "product": product.as_str() }))
+            }
+        }
+    }
+}
+
+fn read<T: DeserializeOwned>(command: &str, payload: &[u8]) -> Result<T> {
+    let payload = if payload.is_empty() { b"{}" } else { payload };
+    let mut deserializer = serde_json::Deserializer::from_slice(payload);
+    let value = serde_path_to_error::deserialize(&mut deserializer)
+        .map_err(|e| anyhow!("{e}; `inspectd schema {command}` prints what this command takes"))?;
+    deserializer.end().map_err(|e| anyhow!("there is more after the command: {e}"))?;
+    Ok(value)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn commands_are_read() {
+        let name = |text: &str| Name::new(text).unwrap();
+        let order = Order::parse("changeover", br#"{"camera":"a","product":"p-1"}"#).unwrap();
+        assert_eq!(order, Order::Changeover(Changeover { camera: name("a"), product: name("p-1") }));
+        let order = Order::parse("relearn", br#"{"camera":"a"}"#).unwrap();
+        assert_eq!(order, Order::Relearn(Relearn { camera: name("a"), product: None }));
+    }
+
+    #[test]
+    fn what_is_wrong_is_said_and_what_would_be_right() {
+        let deep = [b"[".repeat(10_000), b"]".repeat(10_000)].concat();
+        for (command, payload, message) in [
+            ("dance", &b"{}"[..], "there is no command dance; there are changeover"),
+            ("products", b"", "missing field `camera`"),
+            ("products", b"{\"camera\":\"a b\"}", "camera: \"a b\" is wrong: 1 to 64 letters"),
+            ("products", b"{\"camera\":\"a\"} x", "there is more after the command"),
+            ("changeover", b"{\"camera\":\"a\",\"product\":\"../../etc\"}", "product: "),
+            ("changeover", b"\xff\xfe", "inspectd schema changeover"),
+            ("relearn", &deep, "inspectd schema relearn"),
+        ] {
+            let error = Order::parse(command, payload).unwrap_err().to_string();
+            assert!(error.contains(message), "{command}: {error}");
+        }
+    }
+}

@@ -1,0 +1,146 @@
+//! Commands over a real broker: each is executed once and answered, and what a camera has learned outlives a restart.
+
+use std::path::Path;
+use std::process::Command;
+
+use serde_json::{Value, json};
+
+use crate::support::broker::{Broker, Subscriber};
+use crate::support::daemon::{Daemon, config};
+use crate::support::eventually;
+
+/// Quick enough that a product is learned within seconds.
+const STRIP: &str =
+    "[[cameras]]\nname = \"strip\"\nsource.synthetic = { seed = 4, rate = 40.0, defects_per_frame = 0.0 }\n";
+
+struct Room {
+    broker: Broker,
+    replies: Subscriber,
+}
+
+impl Room {
+    fn new() -> Self {
+        let broker = Broker::start();
+        let replies = broker.subscribe("inspect/v1/test/gw/replies/+");
+        Self { broker, replies }
+    }
+
+    fn publish(&self, command: &str, id: &str, payload: &[u8], more: &[&str]) {
+        let path = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(path.path(), payload).unwrap();
+        let sent = Command::new("mosquitto_pub")
+            .args(["-p", &self.broker.port.to_string(), "-q", "1", "-t"])
+            .arg(format!("inspect/v1/test/gw/commands/{command}/{id}"))
+            .arg("-f")
+            .arg(path.path())
+            .args(more)
+            .status();
+        assert!(sent.unwrap().success());
+    }
+
+    fn replies(&self, id: &str) -> Vec<Value> {
+        self.replies.json().into_iter().filter(|reply| reply["id"] == id).collect()
+    }
+
+    #[track_caller]
+    fn reply(&self, id: &str) -> Value {
+        eventually(20, &format!("a reply to {id}"), || self.replies(id).pop())
+    }
+
+    #[track_caller]
+    fn ask(&self, command: &str, id: &str, payload: &Value) -> Value {
+        self.publish(command, id, payload.to_string().as_bytes(), &[]);
+        self.reply(id)
+    }
+
+    #[track_caller]
+    fn calibrated(&self) {
+        let topic = "inspect/v1/test/gw/cameras/strip/state";
+        eventually(40, "the check is calibrated", || {
+            (self.broker.retained(topic)?["anomaly"]["state"] == "calibrated").then_some(())
+        });
+    }
+}
+
+fn memory(dir: &Path, product: &str) -> std::path::PathBuf {
+    dir.join("state/memory/strip").join(format!("{product}.memory"))
+}
+
+#[test]
+fn a_product_is_learned_once_and_known_again_after_changeover_and_restart() {
+    let (room, dir) = (Room::new(), tempfile::tempdir().unwrap());
+    let path = config(dir.path(), &room.broker.url(), STRIP);
+    let daemon = Daemon::start(&path);
+    room.calibrated();
+    let reply = room.ask("changeover", "c1", &json!({ "camera": "strip", "product": "plate-4" }));
+    assert_eq!((&reply["ok"], &reply["result"]["frames"]), (&json!(true), &json!(0)), "{reply}");
+    assert!(memory(dir.path(), "default").is_file(), "the old product's memory is saved first");
+    room.calibrated();
+    let back = room.ask("changeover", "c2", &json!({ "camera": "strip", "product": "default" }));
+    assert!(back["result"]["frames"].as_u64().unwrap() >= 28, "known again at once: {back}");
+    let products = room.ask("products", "c3", &json!({ "camera": "strip" }));
+    assert_eq!(products["result"], json!({"camera": "strip", "product": "default", "known": ["default", "plate-4"]}));
+    room.ask("changeover", "c4", &json!({ "camera": "strip", "product": "plate-4" }));
+    assert!(daemon.terminate(5).success());
+
+    // It goes on with the product that was commanded last, and what is damaged is learned anew.
+    let file = memory(dir.path(), "default");
+    let whole = std::fs::read(&file).unwrap();
+    std::fs::write(&file, &whole[..whole.len() / 2]).unwrap();
+    let daemon = Daemon::start(&path);
+    daemon.wait_for_log(20, "frames of plate-4 have taught");
+    let reply = room.ask("changeover", "c5", &json!({ "camera": "strip", "product": "default" }));
+    assert_eq!((&reply["ok"], &reply["result"]["frames"]), (&json!(true), &json!(0)), "{reply}");
+    daemon.wait_for_log(5, "default.memory cannot be used: is damaged");
+    let reply = room.ask("relearn", "c6", &json!({ "camera": "strip", "product": "plate-4" }));
+    assert_eq!(reply["ok"], true, "{reply}");
+    assert!(!memory(dir.path(), "plate-4").exists());
+    assert!(daemon.terminate(5).success());
+}
+
+#[test]
+fn every_command_is_answered_and_none_is_executed_twice() {
+    let (room, dir) = (Room::new(), tempfile::tempdir().unwrap());
+    let path = config(dir.path(), &room.broker.url(), STRIP);
+    let daemon = Daemon::start(&path);
+    daemon.wait_for_log(30, "connected");
+    for (command, id, payload, wanted) in [
+        ("dance", "w1", &b"{}"[..], "there is no command dance"),
+        ("changeover", "w2", b"{\"camera\":\"strip\"", "inspectd schema changeover"),
+        ("changeover", "w3", b"\xff\x00\xfe", "inspectd schema changeover"),
+        ("products", "w4", b"{\"camera\":\"attic\"}", "there is no camera attic; there are strip"),
+        ("products", "w5", b"{\"camera\":\"strip\",\"x\":1}", "unknown field `x`"),
+        ("products", "w6", &vec![b'['; 300_000], "a command may have 262144 bytes"),
+    ] {
+        room.publish(command, id, payload, &[]);
+        let reply = room.reply(id);
+        assert_eq!(reply["ok"], false, "{reply}");
+        assert!(reply["error"].as_str().unwrap().contains(wanted), "{reply}");
+    }
+    room.publish("products", "not an id", b"{}", &[]);
+    daemon.wait_for_log(10, "is ignored");
+
+    // A copy gets the first one's reply, across a restart too, and while the gateway is away the broker keeps commands.
+    let order = json!({ "camera": "strip", "product": "p" });
+    let first = room.ask("changeover", "twice", &order);
+    room.ask("changeover", "other", &json!({ "camera": "strip", "product": "q" }));
+    room.publish("changeover", "twice", order.to_string().as_bytes(), &[]);
+    eventually(20, "a second reply", || (room.replies("twice").len() == 2).then_some(()));
+    assert!(daemon.terminate(5).success());
+    room.publish("changeover", "twice", order.to_string().as_bytes(), &[]);
+    room.publish("products", "away", br#"{"camera":"strip"}"#, &[]);
+    let daemon = Daemon::start(&path);
+    assert_eq!(room.reply("away")["result"]["product"], "q", "the copy has changed nothing");
+    eventually(20, "a third reply", || (room.replies("twice").len() == 3).then_some(()));
+    assert!(room.replies("twice").iter().all(|reply| *reply == first));
+
+    // A retained one comes again at every connection, and is answered as it was the first time.
+    let first = {
+        room.publish("relearn", "kept", br#"{"camera":"strip"}"#, &["-r"]);
+        room.reply("kept")
+    };
+    drop(daemon);
+    let _daemon = Daemon::start(&path);
+    eventually(20, "a second reply", || (room.replies("kept").len() == 2).then_some(()));
+    assert!(room.replies("kept").iter().all(|reply| *reply == first));
+}
