@@ -18,7 +18,7 @@ use anyhow::{Result, ensure};
 use jiff::Timestamp;
 use serde::Serialize;
 
-use crate::config::{AlarmConfig, AnomalyConfig, FolderSource};
+use crate::config::{AlarmConfig, AnomalyConfig, FolderSource, cores};
 use crate::daemon::model_ref;
 use crate::exit::{Exit, OrExit};
 use crate::frame::source::{FrameSource, Next};
@@ -53,8 +53,8 @@ pub struct Args {
     /// How long to measure, for both sides together.
     #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u64).range(2..=3600))]
     seconds: u64,
-    /// Threads for inference.
-    #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u64).range(1..=64))]
+    /// Threads for inference; the number of cores otherwise.
+    #[arg(long, default_value_t = cores() as u64, value_parser = clap::value_parser!(u64).range(1..=64))]
     threads: u64,
     /// Cameras that share the model.
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..=64))]

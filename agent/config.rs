@@ -19,7 +19,7 @@ use value::{
     BrokerUrl, Count, Fraction, Frames, KeepAlive, KiB, MaxActive, Megapixels, MiB, Probability, QosLevel, Threads,
     Window,
 };
-pub use value::{Milliseconds, Name};
+pub use value::{ClassName, Milliseconds, Name};
 
 /// The whole file.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]

@@ -38,6 +38,7 @@ use crate::outbox::{Outbox, Quota};
 use crate::pipeline::{Bell, Lane, Pipeline};
 use crate::report::{self, Reporter, Results};
 use crate::stop::Stop;
+use crate::taught::School;
 use crate::verdict::Verdict;
 use crate::verdict::book::{AlarmBook, Entry, Identity};
 use crate::verdict::scorecard::Scorecard;
@@ -75,8 +76,10 @@ pub fn run(path: &Path) -> Result<()> {
         warn!("the anomaly check is off: the bundle gives no features; only the classes that it names are found");
     }
     let tokio = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
-    let shelf = Shelf::new(&config.gateway.state_dir, mark);
-    let ended = tokio.block_on(live(config, &bundle, model, inspectors, shelf, Arc::new(outbox)));
+    let known = serde_json::to_string(&mark)?;
+    let is_same = |text: &str| serde_json::from_str(text).is_ok_and(|known: Mark| known.is_like(&mark));
+    outbox.looks_are_by(is_same, &known).or_exit(Exit::CannotCreate)?;
+    let ended = tokio.block_on(live(config, &bundle, model, inspectors, mark, Arc::new(outbox)));
     // A thread that hangs in a driver must not hold up the end.
     tokio.shutdown_timeout(Duration::from_millis(100));
     ended
@@ -114,15 +117,24 @@ async fn live(
     bundle: &Bundle,
     model: ModelRef,
     inspectors: Vec<Inspector>,
-    shelf: Shelf,
+    mark: Mark,
     outbox: Arc<Outbox>,
 ) -> Result<()> {
     let signals = [signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?];
     let (site, gateway) = (config.gateway.site.to_string(), config.gateway.name.to_string());
     let topics = Topics::new(&site, &gateway);
-    let pipeline = Arc::new(pipeline(&config, bundle));
+    let school = Arc::new(School::open(&config.gateway.state_dir, mark.clone()));
+    let shelf = Shelf::new(&config.gateway.state_dir, mark);
+    let pipeline = Arc::new(pipeline(&config, bundle, &school));
     let keeper = Arc::new(Keeper::new(shelf, &config.cameras, Arc::clone(&pipeline))?);
-    let (letterbox, office) = office(&topics, &keeper, &outbox)?;
+    let office = Office {
+        topics: topics.clone(),
+        gateway: gateway.clone(),
+        keeper: Arc::clone(&keeper),
+        school,
+        outbox: Arc::clone(&outbox),
+    };
+    let (letterbox, office) = answering(Arc::new(office))?;
     let identity = Identity { site, gateway, model: model.clone() };
     let names: Vec<_> = pipeline.lanes.iter().map(|lane| Arc::clone(&lane.feed.name)).collect();
     let book = AlarmBook::open(identity.clone(), &config.alarm, &names, &outbox).or_exit(Exit::CannotCreate)?;
@@ -138,7 +150,7 @@ async fn live(
             outbox: Arc::clone(&outbox),
             board: Arc::clone(&board),
             results,
-            subscription: topics.commands(),
+            subscriptions: vec![topics.commands(), topics.lessons()],
             commands: letterbox,
             stop: last.clone(),
         }
@@ -146,19 +158,7 @@ async fn live(
     );
 
     let (stop, recording) = (Stop::default(), Stop::default());
-    let (sender, verdicts) = mpsc::sync_channel(VERDICTS);
-    let mut threads = Vec::new();
-    for (camera, lane) in config.cameras.iter().zip(&pipeline.lanes) {
-        let (camera, limits, feed, stop) =
-            (camera.clone(), config.limits.clone(), Arc::clone(&lane.feed), stop.clone());
-        let name = format!("camera-{}", camera.name());
-        spawn(&mut threads, name, move || supervisor::supervise(&camera, &limits, &feed, &stop))?;
-    }
-    for (n, mut inspector) in inspectors.into_iter().enumerate() {
-        let (pipeline, sender, stop) = (Arc::clone(&pipeline), sender.clone(), stop.clone());
-        spawn(&mut threads, format!("inspect-{n}"), move || pipeline.work(&mut inspector, &sender, &stop))?;
-    }
-    drop(sender); // the alarm thread ends when the last worker has
+    let (mut threads, verdicts) = inspecting(&config, &pipeline, inspectors, &stop)?;
     let results = Results::new(&config.mqtt, topics, result_sender);
     let clerk =
         Clerk { book, outbox: Arc::clone(&outbox), results, pipeline: Arc::clone(&pipeline), stop: recording.clone() };
@@ -232,10 +232,34 @@ async fn stop_at([mut terminate, mut interrupt]: [Signal; 2], stop: Stop) {
     });
 }
 
+/// Verdicts, each with its lane's index.
+type Verdicts = Receiver<(usize, Verdict)>;
+
+/// Threads of cameras and workers, and what comes of them; it ends when the last worker has.
+fn inspecting(
+    config: &Config,
+    pipeline: &Arc<Pipeline>,
+    inspectors: Vec<Inspector>,
+    stop: &Stop,
+) -> Result<(Vec<JoinHandle<()>>, Verdicts)> {
+    let (sender, verdicts) = mpsc::sync_channel(VERDICTS);
+    let mut threads = Vec::new();
+    for (camera, lane) in config.cameras.iter().zip(&pipeline.lanes) {
+        let (camera, limits, feed, stop) =
+            (camera.clone(), config.limits.clone(), Arc::clone(&lane.feed), stop.clone());
+        let name = format!("camera-{}", camera.name());
+        spawn(&mut threads, name, move || supervisor::supervise(&camera, &limits, &feed, &stop))?;
+    }
+    for (n, mut inspector) in inspectors.into_iter().enumerate() {
+        let (pipeline, sender, stop) = (Arc::clone(pipeline), sender.clone(), stop.clone());
+        spawn(&mut threads, format!("inspect-{n}"), move || pipeline.work(&mut inspector, &sender, &stop))?;
+    }
+    Ok((threads, verdicts))
+}
+
 /// The thread that answers commands until their letterbox is gone.
-fn office(topics: &Topics, keeper: &Arc<Keeper>, outbox: &Arc<Outbox>) -> Result<(Letterbox, JoinHandle<()>)> {
-    let (letterbox, commands) = Office::open(topics.clone(), Arc::clone(keeper), Arc::clone(outbox));
-    let office = letterbox.office();
+fn answering(office: Arc<Office>) -> Result<(Letterbox, JoinHandle<()>)> {
+    let (letterbox, commands) = office.letterbox();
     let thread = thread::Builder::new().name("commands".into()).spawn(move || office.work(&commands));
     Ok((letterbox, thread.context("no thread could be started")?))
 }
@@ -251,7 +275,7 @@ fn summary(lane: &Lane, card: &Scorecard) -> String {
     text
 }
 
-fn pipeline(config: &Config, bundle: &Bundle) -> Pipeline {
+fn pipeline(config: &Config, bundle: &Bundle, school: &Arc<School>) -> Pipeline {
     let bell = Arc::new(Bell::default());
     let lanes = config.cameras.iter().map(|camera| {
         let bell = Arc::clone(&bell);
@@ -259,7 +283,8 @@ fn pipeline(config: &Config, bundle: &Bundle) -> Pipeline {
         if let Err(e) = bundle.manifest.matching(&camera.classes) {
             warn!(camera = camera.name(), "classes: {e:#}");
         }
-        let judge = Judge::new(&config.anomaly, camera.sensitivity.get(), bundle).only(&camera.classes);
+        let judge = Judge::new(&config.anomaly, camera.sensitivity.get(), bundle);
+        let judge = judge.only(&camera.classes).taught(Arc::clone(school));
         Lane::new(feed, camera.roi.0, judge)
     });
     let lanes = lanes.collect();
@@ -288,7 +313,7 @@ struct Clerk {
 }
 
 impl Clerk {
-    fn work(mut self, verdicts: &Receiver<(usize, Verdict)>, cards: &Mutex<Vec<Scorecard>>) {
+    fn work(mut self, verdicts: &Verdicts, cards: &Mutex<Vec<Scorecard>>) {
         while let Ok((at, verdict)) = verdicts.recv() {
             let pipeline = Arc::clone(&self.pipeline);
             let lane = &pipeline.lanes[at];

@@ -11,6 +11,8 @@ use anyhow::Error;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
 pub enum Exit {
+    /// An argument is wrong (64).
+    Usage = 64,
     /// The input data is wrong (65).
     Data = 65,
     /// An input file is missing or cannot be read (66).

@@ -25,22 +25,22 @@ pub struct Args {
     /// Folder of the base bundle.
     #[arg(long, value_name = "BASE_DIR")]
     from: PathBuf,
-    /// Folder for the new bundle; without it, what could be had is printed and nothing is written.
+    /// Folder for the new bundle; without it the settings are listed and nothing is written.
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
     /// Only these classes: names, with * for any text, separated by commas.
     #[arg(long, value_name = "GLOB,…", value_delimiter = ',')]
     classes: Vec<String>,
-    /// The most accurate whose median time a frame on this machine is at most this.
+    /// The most accurate whose median time a frame on this machine is at most four fifths of this.
     #[arg(long, value_name = "N", value_parser = budget, conflicts_with = "max_macs")]
     budget_ms: Option<f64>,
-    /// The most accurate of at most this many multiply-accumulates a square frame.
+    /// The most accurate of at most this many multiply-accumulates a square frame, in units (300000000 is 300 M).
     #[arg(long, value_name = "N")]
     max_macs: Option<u64>,
-    /// Side of the network's input in pixels.
+    /// Side of the network's input in pixels, a multiple of 32 (128 to 416 for models/base).
     #[arg(long, value_name = "PX")]
     input: Option<u32>,
-    /// This size of the base, by name.
+    /// This size of the base: full, large, medium, small, tiny or micro in models/base.
     #[arg(long, value_name = "NAME")]
     size: Option<String>,
     /// In which numbers the network computes; without it 8 bits are chosen from as well, where they cost little accuracy.

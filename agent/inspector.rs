@@ -1,6 +1,7 @@
 //! One frame's way through the model: prepare, forward pass, anomaly score, findings. The daemon, `eval` and `bench` all
 //! inspect with this.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
@@ -15,6 +16,7 @@ use crate::model::decode::iou;
 use crate::model::preprocess::{self, Input, Placement};
 use crate::model::runtime::{Forward, Session};
 use crate::mqtt::payload::{AlarmKind, Finding};
+use crate::taught::{Look, School};
 
 /// The class of an anomaly that nothing names.
 pub const UNKNOWN: &str = "unknown";
@@ -77,6 +79,7 @@ pub struct Judge {
     /// By the model's numbers; none where this camera does not look for that class.
     classes: Vec<Option<ClassSpec>>,
     severity: Severity,
+    school: Option<Arc<School>>,
 }
 
 /// A frame's findings.
@@ -95,7 +98,14 @@ impl Judge {
         let runs = config.enabled && bundle.manifest.has_features();
         let check = runs.then(|| Check::new(config.false_alarm_rate.get(), sensitivity));
         let classes = bundle.manifest.classes.iter().cloned().map(Some).collect();
-        Self { check, classes, severity: config.severity }
+        Self { check, classes, severity: config.severity, school: None }
+    }
+
+    /// Names what the model cannot name after what was taught.
+    #[must_use]
+    pub fn taught(mut self, school: Arc<School>) -> Self {
+        self.school = Some(school);
+        self
     }
 
     /// Looks for those classes alone that match one of these patterns, for all where there are none. What another class
@@ -132,21 +142,37 @@ impl Judge {
                 severity: class.severity,
                 score: d.score,
                 bbox: placement.to_frame(d.bbox),
+                look: Look::of(&forward.features, d.bbox),
             })
         });
         let regions = anomaly.iter().flat_map(|a| &a.regions);
-        let unknown = regions.filter(|r| !detections.iter().any(|d| covers(d.bbox, r.bbox))).map(|r| Finding {
-            kind: AlarmKind::Anomaly,
-            class: UNKNOWN.to_owned(),
-            severity: self.severity,
-            score: r.score,
-            bbox: placement.to_frame(r.bbox),
+        let unnamed = regions.filter(|r| !detections.iter().any(|d| covers(d.bbox, r.bbox)));
+        let unknown = unnamed.filter_map(|r| {
+            let look = Look::of(&forward.features, r.bbox);
+            let (kind, class, severity) = match self.lesson(look.as_ref()) {
+                Some(Taught::Fine) => return None,
+                Some(Taught::Defect(class, severity)) => (AlarmKind::Defect, class, severity),
+                None => (AlarmKind::Anomaly, UNKNOWN.to_owned(), self.severity),
+            };
+            Some(Finding { kind, class, severity, score: r.score, bbox: placement.to_frame(r.bbox), look })
         });
         // Nothing is left of what was found in a letterbox's padding.
         let seen = |f: &Finding| f.bbox[2] > f.bbox[0] && f.bbox[3] > f.bbox[1];
         let findings = named.chain(unknown).filter(seen).collect();
         Judgement { findings, anomaly }
     }
+
+    fn lesson(&self, look: Option<&Look>) -> Option<Taught> {
+        let school = self.school.as_ref()?;
+        let lessons = school.lessons();
+        let lesson = lessons.name(look?, school.mark())?;
+        Some(if lesson.harmless { Taught::Fine } else { Taught::Defect(lesson.class.to_string(), lesson.severity) })
+    }
+}
+
+enum Taught {
+    Fine,
+    Defect(String, Severity),
 }
 
 fn covers(detection: [f32; 4], region: [f32; 4]) -> bool {

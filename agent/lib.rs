@@ -28,5 +28,7 @@ pub mod report;
 pub mod schema;
 pub mod stop;
 pub mod stopwatch;
+pub mod taught;
+pub mod teach;
 pub mod verdict;
 pub mod watch;

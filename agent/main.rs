@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
-use inspectd::{bench, check, daemon, eval, exit, extract, log, model, schema, watch};
+use inspectd::{bench, check, daemon, eval, exit, extract, log, model, schema, teach, watch};
 
 /// Edge inspection agent for industrial cameras: one model for all defects, alarms over MQTT.
 #[derive(Parser)]
@@ -32,8 +32,12 @@ enum Command {
     Bench(bench::Args),
     /// Extract the bundle that fits this gateway out of the base bundle.
     #[command(after_help = "Example:\n  inspectd extract --from models/base --out models/line4 --classes 'steel/*' \
-        --budget-ms 20\n\nWithout --out it prints what could be had.")]
+        --budget-ms 20\n\nWithout --out it lists the settings there are and writes nothing.")]
     Extract(extract::Args),
+    /// Learn a class from a few pictures, offline.
+    #[command(after_help = "Example:\n  inspectd teach --bundle models/default --class steel/dent \
+        a.png@120,40,180,90 b.png@15,200,70,260\n\nThe same by alarms: the MQTT command `teach`, see `inspectd schema teach`.")]
+    Teach(teach::Args),
     /// Print alarms as they come, a line each.
     #[command(after_help = "Example:\n  inspectd watch --broker mqtt://localhost:1883 --images snapshots")]
     Watch(watch::Args),
@@ -61,6 +65,7 @@ fn dispatch(command: Command) -> Result<ExitCode> {
         Command::Eval(args) => eval::run(&args).map(|()| ExitCode::SUCCESS),
         Command::Bench(args) => bench::run(&args).map(|()| ExitCode::SUCCESS),
         Command::Extract(args) => extract::run(&args).map(|()| ExitCode::SUCCESS),
+        Command::Teach(args) => teach::run(&args).map(|()| ExitCode::SUCCESS),
         Command::Watch(args) => watch::run(&args).map(|()| ExitCode::SUCCESS),
         Command::Schema(args) => schema::run(&args).map(|()| ExitCode::SUCCESS),
     }

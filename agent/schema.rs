@@ -6,10 +6,11 @@ use anyhow::Result;
 use clap::ValueEnum;
 use schemars::{Schema, schema_for};
 
-use crate::command::{Changeover, Products, Relearn};
+use crate::command::{Changeover, Forget, ListLessons, Products, Relearn, Teach};
 use crate::config::Config;
 use crate::model::bundle::Manifest;
 use crate::mqtt::payload::{Alarm, AlarmEvent, CameraState, FrameResult, GatewayState, Reply};
+use crate::taught::Lesson;
 
 /// Arguments of `schema`.
 #[derive(clap::Args)]
@@ -39,6 +40,14 @@ pub enum Name {
     Products,
     /// `…/commands/relearn/{id}`
     Relearn,
+    /// `…/commands/teach/{id}`
+    Teach,
+    /// `…/commands/forget/{id}`
+    Forget,
+    /// `…/commands/lessons/{id}`
+    Lessons,
+    /// `inspect/v1/{site}/taught/{class}`
+    Lesson,
     /// The configuration file.
     Config,
     /// bundle.json
@@ -58,6 +67,10 @@ pub fn schema(name: Name) -> Schema {
         Name::Changeover => schema_for!(Changeover),
         Name::Products => schema_for!(Products),
         Name::Relearn => schema_for!(Relearn),
+        Name::Teach => schema_for!(Teach),
+        Name::Forget => schema_for!(Forget),
+        Name::Lessons => schema_for!(ListLessons),
+        Name::Lesson => schema_for!(Lesson),
         Name::Config => schema_for!(Config),
         Name::Bundle => schema_for!(Manifest),
     }

@@ -2,11 +2,12 @@
 
 use std::path::Path;
 use std::process::Command;
+use std::time::Instant;
 
 use serde_json::{Value, json};
 
 use crate::support::broker::{Broker, Subscriber};
-use crate::support::daemon::{Daemon, config};
+use crate::support::daemon::{Daemon, config, config_of};
 use crate::support::eventually;
 
 /// Quick enough that a product is learned within seconds.
@@ -139,8 +140,67 @@ fn every_command_is_answered_and_none_is_executed_twice() {
         room.publish("relearn", "kept", br#"{"camera":"strip"}"#, &["-r"]);
         room.reply("kept")
     };
-    drop(daemon);
+    assert!(daemon.terminate(5).success());
     let _daemon = Daemon::start(&path);
     eventually(20, "a second reply", || (room.replies("kept").len() == 2).then_some(()));
     assert!(room.replies("kept").iter().all(|reply| *reply == first));
+}
+
+/// A strip on which every defect is an anomaly, since no class of steel is looked for.
+fn unnamed(seed: u64) -> String {
+    format!(
+        "[[cameras]]\nname = \"strip\"\nclasses = [\"warehouse/person\"]\n\
+         source.synthetic = {{ seed = {seed}, rate = 25.0, speed = 40.0, defects_per_frame = 0.06 }}\n"
+    )
+}
+
+#[test]
+fn what_is_taught_on_one_gateway_is_named_on_another_within_two_seconds() {
+    let (room, first, second) = (Room::new(), tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let events = room.broker.subscribe("inspect/v1/test/gw/events");
+    let others = room.broker.subscribe("inspect/v1/test/other/events");
+    let path = config(first.path(), &room.broker.url(), &unnamed(5));
+    let daemon = Daemon::start(&path);
+    // The same strip, so that what is taught comes by.
+    let other = Daemon::start(&config_of(second.path(), "other", &room.broker.url(), &unnamed(5)));
+    let raised = || {
+        let unknown = |e: &Value| e["transition"] == "raised" && e["class"] == "unknown";
+        let ids: Vec<Value> = events.json().into_iter().filter(unknown).map(|e| e["alarm"].clone()).collect();
+        (ids.len() >= 5).then_some(ids)
+    };
+    let ids = eventually(90, "five anomalies", raised);
+    eventually(60, "the other's check alarms", || (!others.json().is_empty()).then_some(()));
+    let wrong = room.ask("teach", "t0", &json!({ "class": "strip/mark", "alarms": [uuid::Uuid::now_v7()] }));
+    assert!(wrong["error"].as_str().unwrap().contains("is not known here"), "{wrong}");
+
+    let begun = Instant::now();
+    let reply = room.ask("teach", "t1", &json!({ "class": "strip/mark", "severity": "minor", "alarms": ids[..5] }));
+    assert_eq!((&reply["ok"], &reply["result"]["examples"]), (&json!(true), &json!(5)), "{reply}");
+    other.wait_for_log(2, "learned from the site");
+    println!("the other gateway knows it {:.2} s after the command", begun.elapsed().as_secs_f32());
+    let named = |subscriber: &Subscriber| {
+        let named = |e: &Value| e["class"] == "strip/mark" && e["kind"] == "defect" && e["severity"] == "minor";
+        subscriber.json().iter().any(named).then_some(())
+    };
+    eventually(20, "an alarm of the new class here", || named(&events));
+    eventually(20, "an alarm of the new class there", || named(&others));
+
+    // Another class out of the same alarms is answered with a warning and both distances.
+    let clash = room.ask("teach", "t2", &json!({ "class": "strip/other", "alarms": ids[..2] }));
+    assert_eq!(clash["result"]["clash"]["class"], "strip/mark", "{clash}");
+    assert!(clash["result"]["clash"]["distance"].is_number() && clash["result"]["clash"]["own_distance"].is_number());
+    assert_eq!(room.ask("forget", "t3", &json!({ "class": "strip/other" }))["ok"], true);
+    other.wait_for_log(10, "forgotten by the site");
+
+    // A gateway that is added later learns it from the broker; a restart knows it from its own disk.
+    drop((daemon, other));
+    std::fs::remove_dir_all(second.path().join("state")).unwrap();
+    let later = Daemon::start(&second.path().join("inspectd.toml"));
+    later.wait_for_log(30, "learned from the site");
+    let again = Daemon::start(&path);
+    let lessons = room.ask("lessons", "t4", &json!({}));
+    let listed = &lessons["result"]["lessons"];
+    assert_eq!(listed.as_array().unwrap().len(), 1, "{lessons}");
+    assert_eq!((&listed[0]["class"], &listed[0]["in_force"]), (&json!("strip/mark"), &json!(true)));
+    drop(again);
 }

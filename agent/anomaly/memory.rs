@@ -4,6 +4,7 @@
 //! bounds of a bank. Layout: a JSON header in one line, then the patches, then the scores, as little-endian float32.
 
 use anyhow::{Context, Result, ensure};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
@@ -20,7 +21,7 @@ const SAME: f32 = 0.9995;
 
 /// By which the features of a network are known again: what it makes of the bundle's golden picture, each channel's
 /// mean, brought to length one. Unlike a hash it does not mind the last bit.
-#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
 pub struct Mark(pub Vec<f32>);
 
 impl Mark {

@@ -20,7 +20,9 @@ pub use region::Region;
 
 use crate::model::FeatureMap;
 
-/// Share of a map's mean that is taken off its strongest place for the frame's score.
+/// Places whose mean counts as a frame's strongest: one alone is noisier.
+const STRONGEST: usize = 4;
+/// Share of a map's mean that is taken off its strongest places for the frame's score.
 const COMMON: f32 = 0.4;
 /// Frames in the bank from which on scores are comparable.
 const SETTLED: usize = 4;
@@ -39,8 +41,13 @@ pub struct HeatMap {
 }
 
 impl HeatMap {
-    fn max(&self) -> f32 {
-        self.data.iter().copied().fold(0.0, f32::max)
+    fn strongest(&self) -> f32 {
+        let mut data = self.data.clone();
+        let n = STRONGEST.min(data.len());
+        if n < data.len() {
+            data.select_nth_unstable_by(n, |a, b| b.total_cmp(a));
+        }
+        data[..n].iter().sum::<f32>() / n.max(1) as f32
     }
 
     fn mean(&self) -> f32 {
@@ -117,7 +124,7 @@ impl Check {
         let map = self.bank.distances(&self.patch);
         // A frame that is a little strange all over (light, sharpness) is less so than one with a strange place.
         let everywhere = COMMON * map.mean();
-        let score = (map.max() - everywhere).max(0.0);
+        let score = (map.strongest() - everywhere).max(0.0);
         let standing = self.standing();
         let over = standing.threshold().filter(|threshold| score > *threshold);
         let regions = over.map_or_else(Vec::new, |threshold| {

@@ -9,6 +9,7 @@
 //! - A reply goes through the outbox: it arrives, after an outage too.
 
 mod order;
+mod teach;
 
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
@@ -18,13 +19,14 @@ use jiff::Timestamp;
 use serde_json::Value;
 use tracing::{info, warn};
 
-pub use order::{Changeover, Order, Products, Relearn};
+pub use order::{Changeover, Forget, ListLessons, Order, Products, Relearn, Teach};
 
 use crate::config::Name;
 use crate::keeper::Keeper;
 use crate::mqtt::payload::Reply;
 use crate::mqtt::topics::Topics;
 use crate::outbox::{Kind, Message, Outbox};
+use crate::taught::School;
 
 /// Commands that may wait for their turn.
 const WAITING: usize = 32;
@@ -51,17 +53,24 @@ pub struct Letterbox {
 
 /// Answers commands.
 pub struct Office {
-    topics: Topics,
-    keeper: Arc<Keeper>,
-    outbox: Arc<Outbox>,
+    /// Where replies and lessons go.
+    pub topics: Topics,
+    /// The gateway's name.
+    pub gateway: String,
+    /// What cameras have learned.
+    pub keeper: Arc<Keeper>,
+    /// What operators have taught.
+    pub school: Arc<School>,
+    /// What goes out.
+    pub outbox: Arc<Outbox>,
 }
 
 impl Office {
-    /// The office, and its letterbox.
+    /// Its letterbox, and what comes out of it.
     #[must_use]
-    pub fn open(topics: Topics, keeper: Arc<Keeper>, outbox: Arc<Outbox>) -> (Letterbox, Receiver<Incoming>) {
+    pub fn letterbox(self: &Arc<Self>) -> (Letterbox, Receiver<Incoming>) {
         let (sender, receiver) = sync_channel(WAITING);
-        (Letterbox { sender, office: Arc::new(Self { topics, keeper, outbox }) }, receiver)
+        (Letterbox { sender, office: Arc::clone(self) }, receiver)
     }
 
     /// Answers commands until the last letterbox is gone.
@@ -71,6 +80,10 @@ impl Office {
 
     /// Answers one command, unless its topic says nothing that could be answered.
     fn answer(&self, incoming: &Incoming) {
+        if let Some(class) = self.topics.taught(&incoming.topic) {
+            self.receive(class, &incoming.payload);
+            return;
+        }
         let Some((command, id)) = self.topics.command(&incoming.topic) else { return };
         let Ok(id) = Name::new(id) else {
             warn!(
@@ -99,7 +112,7 @@ impl Office {
     fn execute(&self, command: &str, incoming: &Incoming) -> Result<Value> {
         ensure!(!incoming.retained, "commands must not be retained: publish it again without, and clear the topic");
         ensure!(incoming.payload.len() <= MAX_BYTES, "a command may have {MAX_BYTES} bytes");
-        Order::parse(command, &incoming.payload)?.execute(&self.keeper)
+        Order::parse(command, &incoming.payload)?.execute(self)
     }
 
     fn reply(&self, command: &str, id: &str, done: Result<Value>) -> Result<()> {
@@ -131,11 +144,5 @@ impl Letterbox {
         if let Err(e) = Name::new(id).map_err(|e| anyhow!(e)).and_then(|_| self.office.reply(command, id, Err(busy))) {
             warn!(command, id, "a command is dropped: {e:#}");
         }
-    }
-
-    /// The office behind it.
-    #[must_use]
-    pub fn office(&self) -> Arc<Office> {
-        Arc::clone(&self.office)
     }
 }

@@ -5,12 +5,13 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
+use uuid::Uuid;
 
-use crate::config::Name;
-use crate::keeper::Keeper;
+use super::Office;
+use crate::config::{ClassName, Name, Severity};
 
 /// The commands there are.
-const COMMANDS: &str = "changeover, products, relearn";
+const COMMANDS: &str = "changeover, forget, lessons, products, relearn, teach";
 
 /// `…/commands/changeover/{id}`: from now on the camera looks at another product.
 #[derive(Debug, PartialEq, Deserialize, JsonSchema)]
@@ -41,6 +42,40 @@ pub struct Products {
     pub camera: Name,
 }
 
+/// `…/commands/teach/{id}`: what these alarms are about is a class of its own, or is fine; the whole site learns it.
+#[derive(Debug, PartialEq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Teach {
+    /// What such a region is called from now on; a class that is known already learns more examples.
+    pub class: ClassName,
+    /// The alarms that are examples, 1 to 5 of this gateway, active or not.
+    #[schemars(length(min = 1, max = 5))]
+    pub alarms: Vec<Uuid>,
+    /// How bad it is.
+    #[serde(default = "major")]
+    pub severity: Severity,
+    /// It is fine: no alarm from now on.
+    #[serde(default)]
+    pub harmless: bool,
+}
+
+fn major() -> Severity {
+    Severity::Major
+}
+
+/// `…/commands/forget/{id}`: the whole site forgets a class that was taught.
+#[derive(Debug, PartialEq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Forget {
+    /// The class.
+    pub class: ClassName,
+}
+
+/// `…/commands/lessons/{id}`: what was taught.
+#[derive(Debug, PartialEq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ListLessons {}
+
 /// A command that makes sense by itself.
 #[derive(Debug, PartialEq)]
 pub enum Order {
@@ -50,6 +85,12 @@ pub enum Order {
     Products(Products),
     /// Learn a product anew.
     Relearn(Relearn),
+    /// Teach a class.
+    Teach(Teach),
+    /// Forget a class.
+    Forget(Forget),
+    /// Which classes were taught.
+    Lessons(ListLessons),
 }
 
 impl Order {
@@ -62,6 +103,9 @@ impl Order {
             "changeover" => Self::Changeover(read(command, payload)?),
             "products" => Self::Products(read(command, payload)?),
             "relearn" => Self::Relearn(read(command, payload)?),
+            "teach" => Self::Teach(read(command, payload)?),
+            "forget" => Self::Forget(read(command, payload)?),
+            "lessons" => Self::Lessons(read(command, payload)?),
             _ => bail!("there is no command {command}; there are {COMMANDS}"),
         })
     }
@@ -70,7 +114,8 @@ impl Order {
     ///
     /// # Errors
     /// It cannot be done, and why; nothing is changed then.
-    pub fn execute(&self, keeper: &Keeper) -> Result<Value> {
+    pub fn execute(&self, office: &Office) -> Result<Value> {
+        let keeper = &office.keeper;
         match self {
             Self::Changeover(Changeover { camera, product }) => {
                 let frames = keeper.change_over(camera.as_str(), product)?;
@@ -84,6 +129,9 @@ impl Order {
                 let product = keeper.relearn(camera.as_str(), product.as_ref())?;
                 Ok(json!({ "camera": camera.as_str(), "product": product.as_str() }))
             }
+            Self::Teach(teach) => office.teach(teach),
+            Self::Forget(Forget { class }) => office.forget(class),
+            Self::Lessons(_) => Ok(office.list_lessons()),
         }
     }
 }

@@ -96,7 +96,7 @@ ranged!(/// Sides of a generated picture.
 macro_rules! text {
     ($(#[$doc:meta])* $name:ident, $pattern:literal, $check:expr, $right:literal) => {
         $(#[$doc])*
-        #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize)]
+        #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
         pub struct $name(String);
 
         impl $name {
@@ -153,6 +153,10 @@ text!(/// A level of a topic.
         && !t.starts_with('.')
         && t.chars().all(|c| c.is_ascii_alphanumeric() || ".-_".contains(c)),
     "1 to 64 letters, digits, '.', '-' or '_', no '.' first, since it becomes a level of MQTT topics");
+text!(/// A class of findings: names with '/' between them, by which it also becomes levels of MQTT topics.
+    ClassName, "^[A-Za-z0-9_-][A-Za-z0-9._-]*(/[A-Za-z0-9_-][A-Za-z0-9._-]*)*$",
+    |t| t.len() <= 64 && t.split('/').all(|level| Name::new(level).is_ok()),
+    "letters, digits, '.', '-' and '_', with '/' between its parts, at most 64; for instance steel/dent");
 text!(/// A pixel format as Video4Linux names it.
     FourCc, "^[ -~]{4}$",
     |t| t.len() == 4 && t.bytes().all(|b| (b' '..=b'~').contains(&b)),

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::config::Severity;
+use crate::taught::Look;
 
 /// What happened to an alarm.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -282,6 +283,10 @@ pub struct Finding {
     /// x0, y0, x1, y1 in pixels of the frame as captured.
     #[serde(rename = "box")]
     pub bbox: [f32; 4],
+    /// By which it can be known again; not published.
+    #[serde(skip)]
+    #[schemars(skip)]
+    pub look: Option<Look>,
 }
 
 /// `…/cameras/{camera}/results`: one inspected frame.

@@ -63,7 +63,7 @@ pub struct Session {
     /// Results.
     pub results: mpsc::Receiver<Passing>,
     /// What to subscribe to.
-    pub subscription: String,
+    pub subscriptions: Vec<String>,
     /// What comes goes there.
     pub commands: Letterbox,
     /// When to end.
@@ -106,8 +106,10 @@ impl Session {
                     // Results that waited through an outage are of no use any more.
                     while self.results.try_recv().is_ok() {}
                     self.outbox.went_online();
-                    if let Err(e) = link.subscribe(&self.subscription) {
-                        error!("there are no commands: {e}"); // the connection is gone already
+                    for filter in &self.subscriptions {
+                        if let Err(e) = link.subscribe(filter) {
+                            error!("nothing comes from {filter}: {e}"); // the connection is gone already
+                        }
                     }
                     let ended = self.serve(link).await;
                     if let Err(e) = block_in_place(|| self.outbox.went_offline()) {
@@ -176,8 +178,8 @@ impl Session {
                         block_in_place(|| self.commands.drop_in(Incoming { topic, payload, retained }));
                     }
                     Event::Refused => error!(
-                        "the broker does not let this user read {}: there are no commands until it does",
-                        self.subscription
+                        "the broker does not let this user read all of {}: commands or lessons do not come until it does",
+                        self.subscriptions.join(", ")
                     ),
                     Event::Lost(reason) => {
                         self.flush(&mut flight);

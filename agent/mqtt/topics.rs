@@ -4,13 +4,14 @@
 #[derive(Debug, Clone)]
 pub struct Topics {
     root: String,
+    site: String,
 }
 
 impl Topics {
     /// `inspect/v1/{site}/{gateway}`
     #[must_use]
     pub fn new(site: &str, gateway: &str) -> Self {
-        Self { root: format!("inspect/v1/{site}/{gateway}") }
+        Self { root: format!("inspect/v1/{site}/{gateway}"), site: format!("inspect/v1/{site}") }
     }
 
     /// The gateway's state, retained, also the last will.
@@ -53,6 +54,24 @@ impl Topics {
     #[must_use]
     pub fn command<'a>(&self, topic: &'a str) -> Option<(&'a str, &'a str)> {
         topic.strip_prefix(&self.root)?.strip_prefix("/commands/")?.split_once('/').filter(|(_, id)| !id.contains('/'))
+    }
+
+    /// What to subscribe to for what was taught at this site.
+    #[must_use]
+    pub fn lessons(&self) -> String {
+        format!("{}/taught/#", self.site)
+    }
+
+    /// A class that was taught, retained for the whole site.
+    #[must_use]
+    pub fn lesson(&self, class: &str) -> String {
+        format!("{}/taught/{class}", self.site)
+    }
+
+    /// The class in a topic that [`Topics::lessons`] matches.
+    #[must_use]
+    pub fn taught<'a>(&self, topic: &'a str) -> Option<&'a str> {
+        topic.strip_prefix(&self.site)?.strip_prefix("/taught/")
     }
 
     /// The reply to a command.

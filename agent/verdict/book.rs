@@ -20,6 +20,7 @@ use crate::frame::{Frame, Image};
 use crate::mqtt::payload::{Alarm, AlarmBody, AlarmEvent, AlarmState, Finding, FrameRef, ModelRef, Transition};
 use crate::mqtt::topics::Topics;
 use crate::outbox::{Kind, Message, Outbox};
+use crate::taught::Look;
 
 /// Who speaks.
 #[derive(Debug, Clone)]
@@ -36,6 +37,8 @@ pub struct Identity {
 #[derive(Debug, Default)]
 pub struct Entry {
     events: Vec<(Uuid, Transition, Alarm)>,
+    /// What the alarms look like, so that an operator can teach them.
+    looks: Vec<(Uuid, Look)>,
     image: Option<(String, Vec<u8>)>,
     at: Timestamp,
 }
@@ -129,6 +132,7 @@ impl AlarmBook {
             let (transition, alarm) = match change {
                 Change::Raised(track, finding) => {
                     let body = body(camera, frame, &finding, entry.image.as_ref());
+                    entry.looks.extend(finding.look.map(|look| (body.alarm, look)));
                     let alarm = Alarm { schema: "inspect.alarm/1".into(), raised_at: now, body };
                     page.active.insert(track, alarm.clone());
                     (Transition::Raised, alarm)
@@ -136,6 +140,7 @@ impl AlarmBook {
                 Change::Updated(track, finding) => {
                     let Some(alarm) = page.active.get_mut(&track) else { continue };
                     let new = body(camera, frame, &finding, entry.image.as_ref());
+                    entry.looks.extend(finding.look.map(|look| (alarm.body.alarm, look)));
                     alarm.body = AlarmBody { alarm: alarm.body.alarm, state: alarm.body.state, ..new };
                     (Transition::Updated, alarm.clone())
                 }
@@ -167,6 +172,9 @@ impl AlarmBook {
             if let Some((hash, jpeg)) = &entry.image {
                 let topic = self.topics.image(hash);
                 transaction.push(&Message { kind: Kind::Image, topic, payload: jpeg.clone(), retain: false })?;
+            }
+            for (alarm, look) in &entry.looks {
+                transaction.save_look(&alarm.to_string(), look.values())?;
             }
             for (id, transition, alarm) in &entry.events {
                 let event = AlarmEvent {
@@ -239,7 +247,8 @@ fn cleared(alarm: Alarm) -> Alarm {
 }
 
 fn finding_of(body: &AlarmBody) -> Finding {
-    Finding { kind: body.kind, class: body.class.clone(), severity: body.severity, score: body.score, bbox: body.bbox }
+    let AlarmBody { kind, class, severity, score, bbox, .. } = body.clone();
+    Finding { kind, class, severity, score, bbox, look: None }
 }
 
 #[cfg(test)]

@@ -208,7 +208,14 @@ mod tests {
 
     fn finding(x: f32, y: f32, score: f32) -> Finding {
         let bbox = [x, y, x + 30.0, y + 30.0];
-        Finding { kind: AlarmKind::Anomaly, class: "unknown".into(), severity: Severity::Major, score, bbox }
+        Finding {
+            kind: AlarmKind::Anomaly,
+            class: "unknown".into(),
+            severity: Severity::Major,
+            score,
+            bbox,
+            look: None,
+        }
     }
 
     fn tracker(after: u64, within: u64, clear: u64) -> Tracker {

@@ -45,7 +45,7 @@ def text(root, names, described, rows, version):
         f"{best['input']} px: mAP50 {percent(best['map50'])}, mAP50:95 {percent(best['map50_95'])}, both as means over the six "
         f"domains; {foreign:.3f} detections a picture with a score of 0.5 or more name a class of another domain.",
         "",
-        "| domain | " + " | ".join(f"{s['name']}" for s in described["sizes"]) + " |",
+        "| set | " + " | ".join(f"{s['name']}" for s in described["sizes"]) + " |",
         "|---|" + "---|" * len(described["sizes"]),
     ]
     settings = [(s["name"], max(s["validation"], key=lambda v: v["map50"])["input"]) for s in described["sizes"]]
@@ -65,8 +65,8 @@ def text(root, names, described, rows, version):
     lines += [f"| {name} | {percent(ap)} | {t} |" for name, ap, t in zip(names, best["classes"], full["thresholds"])]
     lines += [
         "",
-        "A class's threshold is where F1 is largest on the validation pictures, between 0.2 and 0.7; in a plant of yours it may "
-        "lie elsewhere (`set-threshold`).",
+        "A class's threshold is where F0.5 is largest on the validation pictures, between 0.2 and 0.7; in your plant another one "
+        "may be right: change `threshold` in the `bundle.json` of a bundle that `extract --out` has written.",
         "",
         "**Known weaknesses.** Container damage has coarse, inconsistent boxes and is found rarely. Crazing has no clear edge: "
         "boxes are loose. Of insulator defects only composited ones were seen. Every domain comes from one source with one "

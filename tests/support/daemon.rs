@@ -17,6 +17,14 @@ pub fn config(dir: &Path, url: &str, cameras: &str) -> PathBuf {
     config_with(dir, url, "", cameras)
 }
 
+/// The same for a gateway of another name.
+pub fn config_of(dir: &Path, gateway: &str, url: &str, cameras: &str) -> PathBuf {
+    let path = config(dir, url, cameras);
+    let text = std::fs::read_to_string(&path).unwrap().replace("name = \"gw\"", &format!("name = \"{gateway}\""));
+    std::fs::write(&path, text).unwrap();
+    path
+}
+
 /// The same with more tables.
 pub fn config_with(dir: &Path, url: &str, more: &str, cameras: &str) -> PathBuf {
     let text = format!(

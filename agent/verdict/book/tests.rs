@@ -29,6 +29,7 @@ fn verdict(seq: u64, findings: &[[f32; 4]]) -> Verdict {
         severity: Severity::Major,
         score: 0.8,
         bbox: *bbox,
+        look: None,
     };
     Verdict {
         captured: Captured::Frame(frame),

@@ -1,0 +1,117 @@
+//! Teaching by command, and lessons that come from elsewhere in the site.
+
+use anyhow::{Context, Result, bail, ensure};
+use jiff::Timestamp;
+use serde_json::{Value, json};
+use tracing::{info, warn};
+
+use super::Office;
+use super::order::Teach;
+use crate::config::ClassName;
+use crate::outbox::{Kind, LOOKS, Message};
+use crate::taught::{Lesson, Look, SCHEMA};
+
+/// Alarms that one command may name.
+const ALARMS: usize = 5;
+
+impl Office {
+    /// Teaches a class by alarms of this gateway, and tells the site.
+    pub(super) fn teach(&self, order: &Teach) -> Result<Value> {
+        let count = order.alarms.len();
+        ensure!((1..=ALARMS).contains(&count), "alarms: {count} are named; there may be 1 to {ALARMS}");
+        let mut examples = Vec::new();
+        for alarm in &order.alarms {
+            let look = self.outbox.look(&alarm.to_string())?.and_then(|values| Look::new(&values));
+            let look = look.with_context(|| {
+                format!(
+                    "alarm {alarm} is not known here: only the latest {LOOKS} of this gateway are, and only those \
+                         that were raised by the present model's features"
+                )
+            })?;
+            examples.push(look.values().to_vec());
+        }
+        let (lesson, clash) = self.school.teach(Lesson {
+            schema: SCHEMA.into(),
+            class: order.class.clone(),
+            severity: order.severity,
+            harmless: order.harmless,
+            examples,
+            mark: self.school.mark().clone(),
+            at: Timestamp::now(),
+            by: self.gateway.clone(),
+        })?;
+        self.tell(&lesson.class, serde_json::to_vec(&lesson)?)?;
+        let warning = clash.as_ref().map(|clash| {
+            let own = clash.spread.map_or_else(String::new, |s| format!(", from each other {s:.2}"));
+            format!(
+                "regions may be taken for {}: the examples are {:.2} away from it{own}; teach more examples of both, or one \
+                 class for both",
+                clash.class, clash.distance
+            )
+        });
+        let mut result = json!({ "class": lesson.class.as_str(), "examples": lesson.examples.len() });
+        if let (Some(clash), Some(warning)) = (clash, warning) {
+            warn!(class = %lesson.class, "{warning}");
+            result["warning"] = warning.into();
+            result["clash"] =
+                json!({ "class": clash.class.as_str(), "distance": clash.distance, "own_distance": clash.spread });
+        }
+        Ok(result)
+    }
+
+    /// Forgets a class, and tells the site.
+    pub(super) fn forget(&self, class: &ClassName) -> Result<Value> {
+        if !self.school.forget(class)? {
+            let known: Vec<String> = self.school.lessons().iter().map(|lesson| lesson.class.to_string()).collect();
+            bail!("{class} was never taught; there are: {}", known.join(", "));
+        }
+        self.tell(class, Vec::new())?;
+        Ok(json!({ "class": class.as_str() }))
+    }
+
+    /// What was taught, without the examples themselves.
+    pub(super) fn list_lessons(&self) -> Value {
+        let lessons = self.school.lessons();
+        let rows = lessons.iter().map(|lesson| {
+            json!({
+                "class": lesson.class.as_str(), "severity": lesson.severity, "harmless": lesson.harmless,
+                "examples": lesson.examples.len(), "at": lesson.at, "by": lesson.by,
+                "in_force": lesson.mark.is_like(self.school.mark()),
+            })
+        });
+        json!({ "lessons": rows.collect::<Vec<_>>() })
+    }
+
+    /// Takes in what another gateway, or `inspectd teach`, has published; an empty message forgets the class.
+    pub(super) fn receive(&self, class: &str, payload: &[u8]) {
+        if let Err(e) = self.take_in(class, payload) {
+            warn!("what was published as {} is not taken in: {e:#}", self.topics.lesson(class));
+        }
+    }
+
+    fn take_in(&self, class: &str, payload: &[u8]) -> Result<()> {
+        let class = ClassName::new(class).map_err(anyhow::Error::msg)?;
+        if payload.is_empty() {
+            if self.school.forget(&class)? {
+                info!(%class, "forgotten by the site");
+            }
+            return Ok(());
+        }
+        let lesson = Lesson::read(payload)?;
+        ensure!(lesson.class == class, "it is about {}", lesson.class);
+        let usable = lesson.mark.is_like(self.school.mark());
+        let by = lesson.by.clone();
+        if self.school.put(lesson)? && usable {
+            info!(%class, by, "learned from the site");
+        } else if !usable {
+            warn!(%class, by, "was taught with a network of other features: it names nothing here");
+        }
+        Ok(())
+    }
+
+    /// Publishes a lesson, retained, so that every gateway and every gateway added later knows it.
+    fn tell(&self, class: &ClassName, payload: Vec<u8>) -> Result<()> {
+        let topic = self.topics.lesson(class.as_str());
+        self.outbox.transaction(|t| t.push(&Message { kind: Kind::Alarm, topic, payload, retain: true }))
+    }
+}
