@@ -258,6 +258,9 @@ impl Default for Limits {
     }
 }
 
+/// What stands beside the gateways below a site.
+const SITE_LEVELS: [&str; 3] = ["blobs", "model", "taught"];
+
 /// A mistake in the file, with its place.
 #[derive(Debug, Error)]
 #[error("{file}:{line}:{column}: {key}{message}")]
@@ -305,6 +308,11 @@ impl Config {
         })?;
         if config.cameras.is_empty() {
             return Err(error(None, "cameras: ".into(), "at least one [[cameras]] is needed".into()));
+        }
+        if SITE_LEVELS.contains(&config.gateway.name.as_str()) {
+            let start = text.find("[gateway]").unwrap_or(0);
+            let message = format!("must be none of {}, which are topics of the whole site", SITE_LEVELS.join(", "));
+            return Err(error(Some(start..start), "gateway.name: ".into(), message));
         }
         let mut names = HashSet::new();
         for (n, camera) in config.cameras.iter().enumerate() {

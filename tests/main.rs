@@ -16,4 +16,5 @@ mod demo;
 mod evaluation;
 mod extraction;
 mod support;
+mod teaching;
 mod training;

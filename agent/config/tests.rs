@@ -50,6 +50,7 @@ fn collect(schema: &serde_json::Value, keys: &mut Vec<String>) {
 #[test]
 fn a_mistake_is_named_with_file_line_key_and_what_is_right() {
     for (from, to, place, message) in [
+        ("name = \"g\"", "name = \"taught\"", "f.toml:2:1: gateway.name", "must be none of blobs, model, taught"),
         (
             "name = \"a\"",
             "name = \"a\"\nfsp = 3",
