@@ -15,6 +15,7 @@ mod delivery;
 mod demo;
 mod evaluation;
 mod extraction;
+mod false_alarms;
 mod support;
 mod teaching;
 mod training;
