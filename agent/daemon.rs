@@ -30,7 +30,7 @@ use crate::model::bundle::Bundle;
 use crate::model::runtime::Environment;
 use crate::model::{golden, runtime};
 use crate::mqtt::board::Board;
-use crate::mqtt::link::LinkOptions;
+use crate::mqtt::link::{LinkOptions, Receipt};
 use crate::mqtt::payload::{ModelRef, Transition};
 use crate::mqtt::session::{Passing, Session};
 use crate::mqtt::topics::Topics;
@@ -134,7 +134,7 @@ async fn live(
         school,
         outbox: Arc::clone(&outbox),
     };
-    let (letterbox, office) = answering(Arc::new(office))?;
+    let (letterbox, answered, office) = answering(office)?;
     let identity = Identity { site, gateway, model: model.clone() };
     let names: Vec<_> = pipeline.lanes.iter().map(|lane| Arc::clone(&lane.feed.name)).collect();
     let book = AlarmBook::open(identity.clone(), &config.alarm, &names, &outbox).or_exit(Exit::CannotCreate)?;
@@ -152,6 +152,7 @@ async fn live(
             results,
             subscriptions: vec![topics.commands(), topics.lessons()],
             commands: letterbox,
+            answered,
             stop: last.clone(),
         }
         .run(),
@@ -258,10 +259,10 @@ fn inspecting(
 }
 
 /// The thread that answers commands until their letterbox is gone.
-fn answering(office: Arc<Office>) -> Result<(Letterbox, JoinHandle<()>)> {
-    let (letterbox, commands) = office.letterbox();
-    let thread = thread::Builder::new().name("commands".into()).spawn(move || office.work(&commands));
-    Ok((letterbox, thread.context("no thread could be started")?))
+fn answering(office: Office) -> Result<(Letterbox, tokio::sync::mpsc::Receiver<Receipt>, JoinHandle<()>)> {
+    let (letterbox, inbox, answered) = office.letterbox();
+    let thread = thread::Builder::new().name("commands".into()).spawn(move || office.work(&inbox));
+    Ok((letterbox, answered, thread.context("no thread could be started")?))
 }
 
 fn summary(lane: &Lane, card: &Scorecard) -> String {

@@ -10,7 +10,7 @@ use anyhow::{Context, Result};
 /// a power cut the old or the new one is there, and never a part. The folder is made where it is missing.
 ///
 /// # Errors
-/// The disk refuses; what was there stays.
+/// The disk refuses. Then the old one is there, or the new one where only the folder could not be synced.
 pub fn write(path: &Path, bytes: &[u8]) -> Result<()> {
     let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let mut name = path.file_name().unwrap_or_default().to_owned();
@@ -27,6 +27,20 @@ pub fn write(path: &Path, bytes: &[u8]) -> Result<()> {
         let _ = fs::remove_file(&new); // may never have been made
     }
     written.with_context(|| format!("cannot write {}", path.display()))
+}
+
+/// Removes a file for good, if it is there.
+///
+/// # Errors
+/// The disk refuses.
+pub fn remove(path: &Path) -> Result<()> {
+    let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let removed = match fs::remove_file(path) {
+        Ok(()) => File::open(folder).and_then(|folder| folder.sync_all()),
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(()),
+        Err(e) => Err(e),
+    };
+    removed.with_context(|| format!("cannot remove {}", path.display()))
 }
 
 #[cfg(test)]

@@ -142,7 +142,7 @@ impl Judge {
                 severity: class.severity,
                 score: d.score,
                 bbox: placement.to_frame(d.bbox),
-                look: Look::of(&forward.features, d.bbox),
+                look: None, // the model's own classes are not taught
             })
         });
         let regions = anomaly.iter().flat_map(|a| &a.regions);

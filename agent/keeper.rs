@@ -4,12 +4,14 @@
 //! - What was learned is on disk at most [`EVERY`] later, and when the agent stops; a restart goes on from there.
 //! - A changeover saves the old product's memory before the new one's is taken up. Frames that are in the network
 //!   meanwhile are judged by the one or the other, never by a mixture.
+//! - A memory belongs to the network, source and region by which it was learned; it is never used by another.
 //! - A disk that refuses, or a memory that cannot be used, is said and is no reason to stop inspecting.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
+use sha2::{Digest, Sha256};
 use tracing::{info, warn};
 
 use crate::anomaly::Check;
@@ -33,6 +35,8 @@ pub struct Keeper {
 /// Of one camera.
 struct Desk {
     product: Name,
+    /// What its memories were learned from.
+    view: String,
     /// Frames that the memory on disk had seen.
     saved: u64,
     /// The last saving failed, and that was said.
@@ -50,8 +54,9 @@ impl Keeper {
         for (camera, lane) in cameras.iter().zip(&pipeline.lanes) {
             let last = || shelf.current(camera.name());
             let product = camera.product.clone().or_else(last).unwrap_or_else(|| usual.clone());
-            let seen = take_up(&shelf, lane, &product);
-            desks.push(Desk { product, saved: seen, failed: false });
+            let view = view(camera);
+            let seen = take_up(&shelf, lane, &product, &view);
+            desks.push(Desk { product, view, saved: seen, failed: false });
         }
         Ok(Self { shelf, pipeline, desks: Mutex::new(desks) })
     }
@@ -79,7 +84,7 @@ impl Keeper {
         let changed = |check: &&Check| check.seen() != desk.saved;
         let memory = lane.with_judge(|judge| judge.check().filter(changed).map(Check::memory));
         if let Some(memory) = memory {
-            self.shelf.save(&lane.feed.name, &desk.product, &memory)?;
+            self.shelf.save(&lane.feed.name, &desk.product, &desk.view, &memory)?;
             desk.saved = memory.offered;
         }
         Ok(())
@@ -97,17 +102,19 @@ impl Keeper {
     /// From now on the camera looks at this product; gives the frames that its memory has seen.
     ///
     /// # Errors
-    /// No such camera, no anomaly check, the disk refuses, or too many products; nothing is changed then.
+    /// No such camera, no anomaly check, the disk refuses, or too many products; the camera then looks at what it did.
     pub fn change_over(&self, camera: &str, product: &Name) -> Result<u64> {
         let at = self.find(camera)?;
         let (lane, mut desks) = (&self.pipeline.lanes[at], self.desks());
         let desk = &mut desks[at];
-        self.shelf.room(camera, product)?;
         if desk.product != *product {
-            self.save_one(desk, lane)?;
+            if let Err(e) = self.save_one(desk, lane) {
+                warn!(camera, "what was learned about {} is not saved: {e:#}", desk.product);
+            }
+            self.shelf.room(camera, product)?;
             self.shelf.set_current(camera, product)?;
             desk.product = product.clone();
-            desk.saved = take_up(&self.shelf, lane, product);
+            desk.saved = take_up(&self.shelf, lane, product, &desk.view);
         }
         Ok(lane.with_judge(|judge| judge.check().map_or(0, Check::seen)))
     }
@@ -115,12 +122,16 @@ impl Keeper {
     /// Forgets what the camera has learned about a product, the present one where none is named.
     ///
     /// # Errors
-    /// No such camera, no anomaly check, or the disk refuses.
+    /// No such camera or product, no anomaly check, or the disk refuses.
     pub fn relearn(&self, camera: &str, product: Option<&Name>) -> Result<Name> {
         let at = self.find(camera)?;
         let (lane, mut desks) = (&self.pipeline.lanes[at], self.desks());
         let desk = &mut desks[at];
         let product = product.unwrap_or(&desk.product).clone();
+        let known = self.shelf.products(camera);
+        if product != desk.product && !known.iter().any(|name| name == product.as_str()) {
+            bail!("camera {camera} knows no product {product}; it knows {}", known.join(", "));
+        }
         self.shelf.forget(camera, &product)?;
         if product == desk.product {
             remember(lane, &Memory::default());
@@ -141,10 +152,15 @@ impl Keeper {
     }
 }
 
+/// What a camera looks at, as a short text: another source or region under the same name shows other things.
+fn view(camera: &CameraConfig) -> String {
+    hex::encode(&Sha256::digest(format!("{:?} {:?}", camera.source, camera.roi))[..8])
+}
+
 /// Goes on with what is on disk about a product, or anew; gives the frames that it has seen.
-fn take_up(shelf: &Shelf, lane: &Lane, product: &Name) -> u64 {
+fn take_up(shelf: &Shelf, lane: &Lane, product: &Name, view: &str) -> u64 {
     let camera = &lane.feed.name;
-    let memory = shelf.load(camera, product).unwrap_or_else(|e| {
+    let memory = shelf.load(camera, product, view).unwrap_or_else(|e| {
         warn!(%camera, "{e:#}; this camera learns anew what {product} looks like");
         None
     });

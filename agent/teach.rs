@@ -15,6 +15,7 @@ use crate::inspector::Inspector;
 use crate::model::bundle::Bundle;
 use crate::model::preprocess::Placement;
 use crate::model::{golden, runtime};
+use crate::outbox;
 use crate::taught::{EXAMPLES, Lesson, Look, SCHEMA, School};
 
 /// Pictures may be as large as a camera's.
@@ -83,6 +84,7 @@ pub fn run(args: &Args) -> Result<()> {
         by: "inspectd teach".into(),
     };
     if let Some(state) = &args.state {
+        let _lock = outbox::lock(state).with_context(|| format!("{}", state.display())).or_exit(Exit::CannotCreate)?;
         let school = School::open(state, lesson.mark.clone());
         let (lesson, clash) = school.teach(lesson).or_exit(Exit::CannotCreate)?;
         println!("{}: {} example(s), in force from the next start on", lesson.class, lesson.examples.len());

@@ -7,7 +7,8 @@
 //! it alone 1.8 % of good frames of four sets alarmed where 0.1 % were wanted, with both none of 1,253. The threshold for a
 //! false-alarm rate `p` is then `exp(location + z(1 - p) * scale)`, with the scale widened by two of the quantiles' own standard
 //! errors at this number of frames, so that a short history alarms later, not more often. A share of defective frames moves median
-//! and upper quantile up, which again errs on the quiet side.
+//! and upper quantile up, which again errs on the quiet side; the scale from above is never more than twice that from below,
+//! so that 30 % of them and more do not silence a camera.
 
 use std::collections::VecDeque;
 
@@ -23,6 +24,8 @@ const MIN_SCALE: f64 = 0.02;
 const UPPER: f64 = 0.7;
 /// which lies so many standard deviations above the median.
 const UPPER_DEVIATIONS: f64 = 0.5244;
+/// Scores of good frames are not skewed more than this; what is, are defects.
+const SKEW: f64 = 2.0;
 /// Scores between two fits.
 const REFIT: usize = 16;
 
@@ -150,8 +153,9 @@ fn fit(scores: impl Iterator<Item = f32>) -> Fit {
     let location = quantile(0.5);
     // Standard error of a scale from these quantiles: about 1.2 / sqrt(n), and two of it on top.
     let widened = 1.0 + 2.4 / (logs.len() as f64).sqrt();
-    let (below, above) = (location - quantile(0.1587), (quantile(UPPER) - location) / UPPER_DEVIATIONS);
-    Fit { location, scale: below.max(above).max(MIN_SCALE) * widened }
+    let below = (location - quantile(0.1587)).max(MIN_SCALE);
+    let above = ((quantile(UPPER) - location) / UPPER_DEVIATIONS).min(SKEW * below);
+    Fit { location, scale: below.max(above) * widened }
 }
 
 /// Quantile of the standard normal distribution (Acklam's rational approximation, relative error under 1.2e-9).
@@ -225,7 +229,7 @@ mod tests {
 
     #[test]
     fn keeps_the_wanted_rate_and_finds_defects_in_a_stream_that_holds_some() {
-        for share in [0.0, 0.05, 0.2] {
+        for share in [0.0, 0.05, 0.2, 0.3] {
             let mut rng = StdRng::seed_from_u64(5);
             let mut calibration = Calibration::new(0.001, 1.0);
             let (mut good, mut alarms, mut bad, mut found) = (0, 0, 0, 0);
@@ -246,7 +250,9 @@ mod tests {
             let rate = f64::from(alarms) / f64::from(good);
             assert!(rate < 0.002, "{share}: {rate}");
             assert!(share > 0.0 || rate > 0.0002, "too quiet: {rate}");
-            assert!(bad == 0 || f64::from(found) / f64::from(bad) > 0.95, "{share}: {found} of {bad}");
+            // Where nearly a third of the frames are defective, it becomes less sure, and not silent.
+            let wanted = if share < 0.25 { 0.95 } else { 0.5 };
+            assert!(bad == 0 || f64::from(found) / f64::from(bad) > wanted, "{share}: {found} of {bad}");
         }
     }
 

@@ -15,6 +15,8 @@ use crate::model::FeatureMap;
 const SCHEMA: &str = "inspect.memory/1";
 /// A header is no longer than this.
 const MAX_HEADER: usize = 64 * 1024;
+/// Channels of a feature map.
+const MAX_CHANNELS: usize = 4096;
 /// Cosine between the marks of networks that make the same features: other instructions on another machine leave seven
 /// nines, 8 bits or a block less do not leave three.
 const SAME: f32 = 0.9995;
@@ -36,11 +38,18 @@ impl Mark {
         Self(means.iter().map(|v| v / length).collect())
     }
 
+    /// Whether it is a vector of length one, as they all are.
+    #[must_use]
+    pub fn is_proper(&self) -> bool {
+        let square: f32 = self.0.iter().map(|v| v * v).sum();
+        self.0.len() <= MAX_CHANNELS && (square - 1.0).abs() < 0.01
+    }
+
     /// Whether features of both can be compared.
     #[must_use]
     pub fn is_like(&self, other: &Self) -> bool {
         let cosine: f32 = self.0.iter().zip(&other.0).map(|(a, b)| a * b).sum();
-        self.0.len() == other.0.len() && cosine > SAME
+        self.0.len() == other.0.len() && cosine > SAME && cosine.is_finite()
     }
 }
 
@@ -61,10 +70,11 @@ pub struct Memory {
     pub scores: Vec<f32>,
 }
 
-#[derive(Serialize, Deserialize)]
+#[derive(Clone, Serialize, Deserialize)]
 struct Header {
     schema: String,
     mark: Mark,
+    view: String,
     counts: Vec<usize>,
     dim: usize,
     offered: u64,
@@ -73,40 +83,51 @@ struct Header {
     sha256: String,
 }
 
+impl Header {
+    /// Of all that is said here, and the rest of the file.
+    fn checksum(&self, body: &[u8]) -> Result<String> {
+        let said = serde_json::to_vec(&Self { sha256: String::new(), ..self.clone() })?;
+        Ok(hex::encode(Sha256::new().chain_update(said).chain_update(body).finalize()))
+    }
+}
+
 impl Memory {
     /// As a file holds it.
     ///
     /// # Errors
     /// None that a user could cause.
-    pub fn encode(&self, mark: &Mark) -> Result<Vec<u8>> {
+    pub fn encode(&self, mark: &Mark, view: &str) -> Result<Vec<u8>> {
         let body: Vec<u8> = self.rows.iter().chain(&self.scores).flat_map(|v| v.to_le_bytes()).collect();
-        let header = Header {
+        let mut header = Header {
             schema: SCHEMA.into(),
             mark: mark.clone(),
+            view: view.to_owned(),
             counts: self.counts.clone(),
             dim: self.dim,
             offered: self.offered,
             strange: self.strange.clone(),
             scores: self.scores.len(),
-            sha256: hex::encode(Sha256::digest(&body)),
+            sha256: String::new(),
         };
+        header.sha256 = header.checksum(&body)?;
         let mut bytes = serde_json::to_vec(&header)?;
         bytes.push(b'\n');
         bytes.extend(body);
         Ok(bytes)
     }
 
-    /// Out of a file, for a network of this mark.
+    /// Out of a file, for a network of this mark and a camera that looks at `view`.
     ///
     /// # Errors
-    /// It is damaged, or another network's; in words that end a sentence about the file.
-    pub fn decode(bytes: &[u8], mark: &Mark) -> Result<Self> {
+    /// It is damaged, another network's, or of another view; in words that end a sentence about the file.
+    pub fn decode(bytes: &[u8], mark: &Mark, view: &str) -> Result<Self> {
         let end = bytes.iter().take(MAX_HEADER).position(|&b| b == b'\n').context("has no header")?;
         let header: Header = serde_json::from_slice(&bytes[..end]).context("has a header that is damaged")?;
         ensure!(header.schema == SCHEMA, "is of the kind {:?}, not {SCHEMA}", header.schema);
         let body = &bytes[end + 1..];
-        ensure!(hex::encode(Sha256::digest(body)) == header.sha256, "is damaged: its checksum does not hold");
+        ensure!(header.checksum(body)? == header.sha256, "is damaged: its checksum does not hold");
         ensure!(header.mark.is_like(mark), "was made by a network with other features");
+        ensure!(header.view == view, "was learned when the camera's source or roi was another one");
         let patches = header.counts.iter().fold(0_usize, |sum, n| sum.saturating_add(*n));
         let bounded = header.counts.len() <= FRAMES && header.counts.iter().all(|n| (1..=PATCHES).contains(n));
         ensure!(bounded && header.scores <= HISTORY && header.dim <= 1 << 16, "holds more than a memory may");
@@ -148,34 +169,35 @@ mod tests {
 
     #[test]
     fn what_was_written_is_read() {
-        let bytes = memory().encode(&mark(&[1.0, 2.0, 3.0])).unwrap();
-        assert_eq!(Memory::decode(&bytes, &mark(&[1.0001, 2.0, 3.0])).unwrap(), memory());
-        let empty = Memory::default().encode(&Mark::default()).unwrap();
-        assert!(Memory::decode(&empty, &mark(&[1.0])).is_err());
+        let bytes = memory().encode(&mark(&[1.0, 2.0, 3.0]), "v").unwrap();
+        assert_eq!(Memory::decode(&bytes, &mark(&[1.0001, 2.0, 3.0]), "v").unwrap(), memory());
+        let empty = Memory::default().encode(&Mark::default(), "v").unwrap();
+        assert!(Memory::decode(&empty, &mark(&[1.0]), "v").is_err());
     }
 
     #[test]
     fn another_networks_memory_is_refused() {
-        let bytes = memory().encode(&mark(&[1.0, 2.0, 3.0])).unwrap();
+        let bytes = memory().encode(&mark(&[1.0, 2.0, 3.0]), "v").unwrap();
         for other in [mark(&[1.0, 2.2, 3.0]), mark(&[1.0, 2.0]), Mark::default()] {
-            let error = Memory::decode(&bytes, &other).unwrap_err().to_string();
+            let error = Memory::decode(&bytes, &other, "v").unwrap_err().to_string();
             assert_eq!(error, "was made by a network with other features");
         }
+        let error = Memory::decode(&bytes, &mark(&[1.0, 2.0, 3.0]), "w").unwrap_err().to_string();
+        assert!(error.contains("source or roi was another one"), "{error}");
     }
 
     proptest! {
         #[test]
         fn no_damage_is_read_and_none_panics(at in 0_usize..10_000, bit in 0_u8..8, cut in 0_usize..10_000) {
-            let whole = memory().encode(&mark(&[1.0, 2.0, 3.0])).unwrap();
+            let whole = memory().encode(&mark(&[1.0, 2.0, 3.0]), "v").unwrap();
             let mut flipped = whole.clone();
             let place = at % flipped.len();
             flipped[place] ^= 1 << bit;
-            // A flipped bit in the header may leave what is said there true enough; never what is read wrong in length.
-            if let Ok(read) = Memory::decode(&flipped, &mark(&[1.0, 2.0, 3.0])) {
-                prop_assert_eq!(&read.rows, &memory().rows);
-                prop_assert_eq!(&read.scores, &memory().scores);
+            // A bit may change how a number is spelt, and not which it is.
+            if let Ok(read) = Memory::decode(&flipped, &mark(&[1.0, 2.0, 3.0]), "v") {
+                prop_assert_eq!(read, memory());
             }
-            prop_assert!(Memory::decode(&whole[..cut % whole.len()], &mark(&[1.0, 2.0, 3.0])).is_err());
+            prop_assert!(Memory::decode(&whole[..cut % whole.len()], &mark(&[1.0, 2.0, 3.0]), "v").is_err());
         }
     }
 }

@@ -37,29 +37,32 @@ impl Shelf {
         self.dir.join(camera).join(format!("{product}.{SUFFIX}"))
     }
 
-    /// What a camera has learned about a product; `None` where it has learned nothing yet.
+    /// What a camera that looks at `view` has learned about a product; `None` where it has learned nothing yet.
     ///
     /// # Errors
-    /// There is a memory that cannot be used, and why.
-    pub fn load(&self, camera: &str, product: &Name) -> Result<Option<Memory>> {
+    /// There is a memory that cannot be used, and why; it is set aside beside its place, so that nothing is written over it.
+    pub fn load(&self, camera: &str, product: &Name, view: &str) -> Result<Option<Memory>> {
         let path = self.path(camera, product);
         let read = || -> Result<Option<Memory>> {
             if !path.try_exists().context("cannot be looked for")? {
                 return Ok(None);
             }
             ensure!(fs::metadata(&path).context("cannot be read")?.len() <= MAX_BYTES, "is too large for a memory");
-            Memory::decode(&fs::read(&path).context("cannot be read")?, &self.mark).map(Some)
+            Memory::decode(&fs::read(&path).context("cannot be read")?, &self.mark, view).map(Some)
         };
-        read().map_err(|e| e.context(format!("{} cannot be used", path.display())))
+        read().map_err(|e| {
+            let _ = fs::rename(&path, path.with_extension("unusable")); // what cannot be moved is written over in the end
+            e.context(format!("{} cannot be used", path.display()))
+        })
     }
 
     /// Saves what a camera has learned about a product.
     ///
     /// # Errors
     /// The disk refuses, or the camera has as many products as it may.
-    pub fn save(&self, camera: &str, product: &Name, memory: &Memory) -> Result<()> {
+    pub fn save(&self, camera: &str, product: &Name, view: &str, memory: &Memory) -> Result<()> {
         self.room(camera, product)?;
-        durable::write(&self.path(camera, product), &memory.encode(&self.mark)?)
+        durable::write(&self.path(camera, product), &memory.encode(&self.mark, view)?)
     }
 
     /// # Errors
@@ -67,7 +70,11 @@ impl Shelf {
     pub fn room(&self, camera: &str, product: &Name) -> Result<()> {
         let known = self.products(camera);
         let room = known.len() < PRODUCTS || known.iter().any(|name| name == product.as_str());
-        ensure!(room, "camera {camera} knows {PRODUCTS} products already; forget one first: {}", known.join(", "));
+        ensure!(
+            room,
+            "camera {camera} knows {PRODUCTS} products already; forget one first (command relearn, with product): {}",
+            known.join(", ")
+        );
         Ok(())
     }
 
@@ -76,13 +83,7 @@ impl Shelf {
     /// # Errors
     /// The disk refuses.
     pub fn forget(&self, camera: &str, product: &Name) -> Result<()> {
-        let path = self.path(camera, product);
-        match fs::remove_file(&path) {
-            Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
-                Err(e).with_context(|| format!("cannot remove {}", path.display()))
-            }
-            _ => Ok(()),
-        }
+        durable::remove(&self.path(camera, product))
     }
 
     /// The products that a camera has learned about, in alphabetical order.
@@ -127,13 +128,13 @@ mod tests {
     fn each_product_has_its_own_memory() {
         let dir = tempfile::tempdir().unwrap();
         let shelf = Shelf::new(dir.path(), Mark(vec![1.0]));
-        assert_eq!(shelf.load("a", &name("x")).unwrap(), None);
+        assert_eq!(shelf.load("a", &name("x"), "v").unwrap(), None);
         assert_eq!((shelf.current("a"), shelf.products("a")), (None, Vec::new()));
-        shelf.save("a", &name("x"), &memory(1)).unwrap();
-        shelf.save("a", &name("y.1"), &memory(2)).unwrap();
+        shelf.save("a", &name("x"), "v", &memory(1)).unwrap();
+        shelf.save("a", &name("y.1"), "v", &memory(2)).unwrap();
         shelf.set_current("a", &name("y.1")).unwrap();
-        assert_eq!(shelf.load("a", &name("x")).unwrap().unwrap().offered, 1);
-        assert_eq!(shelf.load("b", &name("x")).unwrap(), None);
+        assert_eq!(shelf.load("a", &name("x"), "v").unwrap().unwrap().offered, 1);
+        assert_eq!(shelf.load("b", &name("x"), "v").unwrap(), None);
         assert_eq!(shelf.products("a"), ["x", "y.1"]);
         assert_eq!(shelf.current("a"), Some(name("y.1")));
         shelf.forget("a", &name("x")).unwrap();
@@ -145,12 +146,13 @@ mod tests {
     fn what_cannot_be_used_says_why() {
         let dir = tempfile::tempdir().unwrap();
         let shelf = Shelf::new(dir.path(), Mark(vec![1.0, 0.0]));
-        shelf.save("a", &name("x"), &memory(1)).unwrap();
+        shelf.save("a", &name("x"), "v", &memory(1)).unwrap();
         let path = dir.path().join("memory/a/x.memory");
-        let why = |shelf: &Shelf| format!("{:#}", shelf.load("a", &name("x")).unwrap_err());
+        let why = |shelf: &Shelf| format!("{:#}", shelf.load("a", &name("x"), "v").unwrap_err());
         let other = Shelf::new(dir.path(), Mark(vec![0.0, 1.0]));
-        assert!(why(&other).ends_with("x.memory cannot be used: was made by a network with other features"));
         let whole = fs::read(&path).unwrap();
+        assert!(why(&other).ends_with("x.memory cannot be used: was made by a network with other features"));
+        assert_eq!(fs::read(path.with_extension("unusable")).unwrap(), whole, "nothing is lost");
         fs::write(&path, &whole[..whole.len() - 1]).unwrap();
         assert!(why(&shelf).contains("its checksum does not hold"));
         fs::write(&path, b"").unwrap();
@@ -161,8 +163,10 @@ mod tests {
     fn the_number_of_products_is_bounded() {
         let dir = tempfile::tempdir().unwrap();
         let shelf = Shelf::new(dir.path(), Mark(vec![1.0]));
-        (0..PRODUCTS).for_each(|n| shelf.save("a", &name(&format!("p{n}")), &memory(1)).unwrap());
-        assert!(shelf.save("a", &name("one-more"), &memory(1)).unwrap_err().to_string().contains("forget one first"));
-        shelf.save("a", &name("p3"), &memory(2)).unwrap();
+        (0..PRODUCTS).for_each(|n| shelf.save("a", &name(&format!("p{n}")), "v", &memory(1)).unwrap());
+        assert!(
+            shelf.save("a", &name("one-more"), "v", &memory(1)).unwrap_err().to_string().contains("forget one first")
+        );
+        shelf.save("a", &name("p3"), "v", &memory(2)).unwrap();
     }
 }

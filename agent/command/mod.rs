@@ -1,18 +1,21 @@
 //! Commands from the control room, and their replies.
 //!
 //! Guarantees
-//! - Every command whose topic has a proper id gets a reply, also one that is unknown, malformed or retained.
+//! - Every command whose topic has a proper id gets a reply, also one that is unknown, malformed or retained. The broker
+//!   is told that a command has arrived when its reply is in the outbox, not before: what a power cut interrupts comes again.
 //! - A copy of a command (QoS 1 may bring one, and so may a control room that asks again) is not executed a second time: it
-//!   gets the reply of the first, for the last [`outbox::REPLIES`](crate::outbox::REPLIES) ids, across restarts.
+//!   gets the reply of the first, for the last [`outbox::REPLIES`](crate::outbox::REPLIES) ids, across restarts. The one
+//!   exception is a power cut between doing it and keeping the reply; so each command may be done twice without harm.
 //! - They are executed one after the other on a thread of their own; neither inspection nor delivery waits for them. When
-//!   more than [`WAITING`] wait, the next is answered "busy".
-//! - A reply goes through the outbox: it arrives, after an outage too.
+//!   more than [`WAITING`] wait, the next is answered "busy" and forgotten.
+//! - Of lessons from the site the latest of each class waits, for at most as many classes as may be taught.
 
 mod order;
 mod teach;
 
-use std::sync::Arc;
+use std::collections::BTreeMap;
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use anyhow::{Context, Result, anyhow, ensure};
 use jiff::Timestamp;
@@ -23,15 +26,18 @@ pub use order::{Changeover, Forget, ListLessons, Order, Products, Relearn, Teach
 
 use crate::config::Name;
 use crate::keeper::Keeper;
+use crate::mqtt::link::Receipt;
 use crate::mqtt::payload::Reply;
 use crate::mqtt::topics::Topics;
 use crate::outbox::{Kind, Message, Outbox};
-use crate::taught::School;
+use crate::taught::{self, School};
 
 /// Commands that may wait for their turn.
 const WAITING: usize = 32;
 /// No command is longer.
-const MAX_BYTES: usize = 256 * 1024;
+const MAX_BYTES: usize = 64 * 1024;
+/// Letters of an error in a reply, which may quote what was wrong.
+const MAX_ERROR: usize = 1000;
 
 /// A command as it came.
 #[derive(Debug)]
@@ -42,13 +48,32 @@ pub struct Incoming {
     pub payload: Vec<u8>,
     /// The broker had kept it.
     pub retained: bool,
+    /// What has to be acknowledged when it is answered.
+    pub receipt: Option<Receipt>,
 }
 
-/// Where commands are dropped in, without waiting.
+enum Item {
+    Command(Incoming),
+    /// There are lessons in the letterbox.
+    Lessons,
+}
+
+/// Lessons that wait: the latest of each class.
+type Pile = Arc<Mutex<BTreeMap<String, Vec<u8>>>>;
+
+/// Where commands and lessons are dropped in, without waiting.
 #[derive(Clone)]
 pub struct Letterbox {
-    sender: SyncSender<Incoming>,
-    office: Arc<Office>,
+    sender: SyncSender<Item>,
+    pile: Pile,
+    topics: Topics,
+}
+
+/// What comes out of a letterbox.
+pub struct Inbox {
+    items: Receiver<Item>,
+    pile: Pile,
+    answered: tokio::sync::mpsc::Sender<Receipt>,
 }
 
 /// Answers commands.
@@ -66,35 +91,45 @@ pub struct Office {
 }
 
 impl Office {
-    /// Its letterbox, and what comes out of it.
+    /// Its letterbox, what comes out of it, and the receipts of what was answered.
     #[must_use]
-    pub fn letterbox(self: &Arc<Self>) -> (Letterbox, Receiver<Incoming>) {
-        let (sender, receiver) = sync_channel(WAITING);
-        (Letterbox { sender, office: Arc::clone(self) }, receiver)
+    pub fn letterbox(&self) -> (Letterbox, Inbox, tokio::sync::mpsc::Receiver<Receipt>) {
+        let (sender, items) = sync_channel(WAITING);
+        let (answered, receipts) = tokio::sync::mpsc::channel(2 * WAITING);
+        let pile = Pile::default();
+        let letterbox = Letterbox { sender, pile: Arc::clone(&pile), topics: self.topics.clone() };
+        (letterbox, Inbox { items, pile, answered }, receipts)
     }
 
-    /// Answers commands until the last letterbox is gone.
-    pub fn work(&self, incoming: &Receiver<Incoming>) {
-        incoming.iter().for_each(|incoming| self.answer(&incoming));
-    }
-
-    /// Answers one command, unless its topic says nothing that could be answered.
-    fn answer(&self, incoming: &Incoming) {
-        if let Some(class) = self.topics.taught(&incoming.topic) {
-            self.receive(class, &incoming.payload);
-            return;
+    /// Answers commands and takes in lessons until the last letterbox is gone.
+    pub fn work(&self, inbox: &Inbox) {
+        for item in &inbox.items {
+            if let Item::Command(incoming) = item
+                && self.answer(&incoming)
+                && let Some(receipt) = incoming.receipt
+            {
+                let _ = inbox.answered.try_send(receipt); // otherwise it comes again, and is answered again
+            }
+            let lessons = std::mem::take(&mut *inbox.pile.lock().unwrap_or_else(PoisonError::into_inner));
+            lessons.iter().for_each(|(class, payload)| self.receive(class, payload));
         }
-        let Some((command, id)) = self.topics.command(&incoming.topic) else { return };
+    }
+
+    /// Answers one command, unless its topic says nothing that could be answered; whether that is done with.
+    fn answer(&self, incoming: &Incoming) -> bool {
+        let Some((command, id)) = self.topics.command(&incoming.topic) else { return true };
         let Ok(id) = Name::new(id) else {
             warn!(
                 topic = incoming.topic,
                 "a command whose id is not 1 to 64 letters, digits, '.', '-' or '_' is ignored"
             );
-            return;
+            return true;
         };
-        if let Err(e) = self.respond(command, id.as_str(), incoming) {
-            warn!(command, %id, "its reply cannot be kept: {e:#}");
+        let answered = self.respond(command, id.as_str(), incoming);
+        if let Err(e) = &answered {
+            warn!(command, %id, "its reply cannot be kept, the broker will send it again: {e:#}");
         }
+        answered.is_ok()
     }
 
     fn respond(&self, command: &str, id: &str, incoming: &Incoming) -> Result<()> {
@@ -110,19 +145,16 @@ impl Office {
     }
 
     fn execute(&self, command: &str, incoming: &Incoming) -> Result<Value> {
-        ensure!(!incoming.retained, "commands must not be retained: publish it again without, and clear the topic");
+        ensure!(
+            !incoming.retained,
+            "commands must not be retained: clear the topic, and publish it without and with another id"
+        );
         ensure!(incoming.payload.len() <= MAX_BYTES, "a command may have {MAX_BYTES} bytes");
         Order::parse(command, &incoming.payload)?.execute(self)
     }
 
     fn reply(&self, command: &str, id: &str, done: Result<Value>) -> Result<()> {
-        let (ok, error, result) = match done {
-            Ok(result) => (true, None, result),
-            Err(e) => (false, Some(format!("{e:#}")), Value::Null),
-        };
-        let (schema, at) = ("inspect.reply/1".to_owned(), Timestamp::now());
-        let reply = Reply { schema, id: id.to_owned(), command: command.to_owned(), at, ok, error, result };
-        self.send(id, serde_json::to_vec(&reply)?, true)
+        self.send(id, reply(command, id, done)?, true)
     }
 
     fn send(&self, id: &str, payload: Vec<u8>, is_new: bool) -> Result<()> {
@@ -135,14 +167,49 @@ impl Office {
     }
 }
 
+fn reply(command: &str, id: &str, done: Result<Value>) -> Result<Vec<u8>> {
+    let (ok, error, result) = match done {
+        Ok(result) => (true, None, result),
+        Err(e) => (false, Some(format!("{e:#}").chars().take(MAX_ERROR).collect()), Value::Null),
+    };
+    let (schema, at) = ("inspect.reply/1".to_owned(), Timestamp::now());
+    let reply = Reply { schema, id: id.to_owned(), command: command.to_owned(), at, ok, error, result };
+    Ok(serde_json::to_vec(&reply)?)
+}
+
 impl Letterbox {
-    /// Takes a command in; gives at once the reply that says so when there is no room.
-    pub fn drop_in(&self, incoming: Incoming) {
-        let Err(TrySendError::Full(incoming)) = self.sender.try_send(incoming) else { return };
-        let Some((command, id)) = self.office.topics.command(&incoming.topic) else { return };
-        let busy = anyhow!("busy: {WAITING} commands wait; ask again later, with another id");
-        if let Err(e) = Name::new(id).map_err(|e| anyhow!(e)).and_then(|_| self.office.reply(command, id, Err(busy))) {
-            warn!(command, id, "a command is dropped: {e:#}");
+    /// Takes a command or a lesson in.
+    #[must_use]
+    pub fn drop_in(&self, mut incoming: Incoming) -> Received {
+        if let Some(class) = self.topics.taught(&incoming.topic) {
+            let mut pile = self.pile.lock().unwrap_or_else(PoisonError::into_inner);
+            if pile.len() < taught::CLASSES || pile.contains_key(class) {
+                pile.insert(class.to_owned(), incoming.payload);
+            } else {
+                warn!("{} is left out: too many lessons come at once", incoming.topic);
+            }
+            drop(pile);
+            let _ = self.sender.try_send(Item::Lessons); // when it is full, the next item in it will do
+            return Received::Done(None);
+        }
+        incoming.payload.truncate(MAX_BYTES + 1); // more is not needed to refuse it
+        match self.sender.try_send(Item::Command(incoming)) {
+            Err(TrySendError::Full(Item::Command(incoming))) => Received::Done(self.busy(&incoming.topic)),
+            _ => Received::Waits,
         }
     }
+
+    fn busy(&self, topic: &str) -> Option<(String, Vec<u8>)> {
+        let (command, id) = self.topics.command(topic)?;
+        let busy = anyhow!("busy: {WAITING} commands wait; ask again later");
+        Some((self.topics.reply(Name::new(id).ok()?.as_str()), reply(command, id, Err(busy)).ok()?))
+    }
+}
+
+/// What became of something that was dropped in.
+pub enum Received {
+    /// It waits for its turn; its receipt comes back when it is answered.
+    Waits,
+    /// It can be acknowledged: it will come again by itself, or there was no room, which this message (topic, payload) says.
+    Done(Option<(String, Vec<u8>)>),
 }

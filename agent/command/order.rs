@@ -48,19 +48,16 @@ pub struct Products {
 pub struct Teach {
     /// What such a region is called from now on; a class that is known already learns more examples.
     pub class: ClassName,
-    /// The alarms that are examples, 1 to 5 of this gateway, active or not.
+    /// The anomalies that are examples, 1 to 5 alarms of this gateway, active or not.
     #[schemars(length(min = 1, max = 5))]
     pub alarms: Vec<Uuid>,
-    /// How bad it is.
-    #[serde(default = "major")]
-    pub severity: Severity,
-    /// It is fine: no alarm from now on.
+    /// How bad it is; where nothing is said, what is known of the class, or major.
     #[serde(default)]
-    pub harmless: bool,
-}
-
-fn major() -> Severity {
-    Severity::Major
+    pub severity: Option<Severity>,
+    /// It is fine: no alarm from now on. Where nothing is said, what is known of the class, or false. A change forgets the
+    /// examples that were taught before.
+    #[serde(default)]
+    pub harmless: Option<bool>,
 }
 
 /// `…/commands/forget/{id}`: the whole site forgets a class that was taught.

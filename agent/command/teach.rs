@@ -1,13 +1,13 @@
 //! Teaching by command, and lessons that come from elsewhere in the site.
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 use jiff::Timestamp;
 use serde_json::{Value, json};
 use tracing::{info, warn};
 
 use super::Office;
 use super::order::Teach;
-use crate::config::ClassName;
+use crate::config::{ClassName, Severity};
 use crate::outbox::{Kind, LOOKS, Message};
 use crate::taught::{Lesson, Look, SCHEMA};
 
@@ -19,28 +19,35 @@ impl Office {
     pub(super) fn teach(&self, order: &Teach) -> Result<Value> {
         let count = order.alarms.len();
         ensure!((1..=ALARMS).contains(&count), "alarms: {count} are named; there may be 1 to {ALARMS}");
-        let mut examples = Vec::new();
+        let mut examples: Vec<Vec<f32>> = Vec::new();
         for alarm in &order.alarms {
             let look = self.outbox.look(&alarm.to_string())?.and_then(|values| Look::new(&values));
             let look = look.with_context(|| {
                 format!(
-                    "alarm {alarm} is not known here: only the latest {LOOKS} of this gateway are, and only those \
-                         that were raised by the present model's features"
+                    "alarm {alarm} cannot be an example here: only the latest {LOOKS} anomalies of this gateway can. An \
+                     alarm of a class of the model's own is not taught: change that class's threshold in the bundle, or the \
+                     camera's `classes`"
                 )
             })?;
-            examples.push(look.values().to_vec());
+            let values = look.values().to_vec();
+            if !examples.contains(&values) {
+                examples.push(values);
+            }
         }
-        let (lesson, clash) = self.school.teach(Lesson {
+        let known = self.school.lessons().get(&order.class).cloned();
+        let (lesson, clash) = self.school.merged(Lesson {
             schema: SCHEMA.into(),
             class: order.class.clone(),
-            severity: order.severity,
-            harmless: order.harmless,
+            severity: order.severity.or(known.as_ref().map(|l| l.severity)).unwrap_or(Severity::Major),
+            harmless: order.harmless.or(known.as_ref().map(|l| l.harmless)).unwrap_or_default(),
             examples,
             mark: self.school.mark().clone(),
             at: Timestamp::now(),
             by: self.gateway.clone(),
-        })?;
-        self.tell(&lesson.class, serde_json::to_vec(&lesson)?)?;
+        });
+        // The site first: what is told comes back, so that it is in force here even if this disk then refuses.
+        self.tell(&lesson)?;
+        self.school.put(lesson.clone())?;
         let warning = clash.as_ref().map(|clash| {
             let own = clash.spread.map_or_else(String::new, |s| format!(", from each other {s:.2}"));
             format!(
@@ -59,14 +66,11 @@ impl Office {
         Ok(result)
     }
 
-    /// Forgets a class, and tells the site.
+    /// Forgets a class, and tells the site, where it may be known though it is not here.
     pub(super) fn forget(&self, class: &ClassName) -> Result<Value> {
-        if !self.school.forget(class)? {
-            let known: Vec<String> = self.school.lessons().iter().map(|lesson| lesson.class.to_string()).collect();
-            bail!("{class} was never taught; there are: {}", known.join(", "));
-        }
-        self.tell(class, Vec::new())?;
-        Ok(json!({ "class": class.as_str() }))
+        self.publish(class, Vec::new())?;
+        let known = self.school.forget(class)?;
+        Ok(json!({ "class": class.as_str(), "known_here": known }))
     }
 
     /// What was taught, without the examples themselves.
@@ -99,18 +103,40 @@ impl Office {
         }
         let lesson = Lesson::read(payload)?;
         ensure!(lesson.class == class, "it is about {}", lesson.class);
-        let usable = lesson.mark.is_like(self.school.mark());
         let by = lesson.by.clone();
-        if self.school.put(lesson)? && usable {
-            info!(%class, by, "learned from the site");
-        } else if !usable {
-            warn!(%class, by, "was taught with a network of other features: it names nothing here");
+        let usable = |lesson: &Lesson| lesson.mark.is_like(self.school.mark());
+        if let Some(known) = self.school.lessons().get(&class).cloned().filter(|known| usable(known)) {
+            if known.at >= lesson.at {
+                if known.at > lesson.at {
+                    self.tell(&known)?; // the site has an older one: what was taught here never got there
+                }
+                return Ok(());
+            }
+            ensure!(
+                usable(&lesson),
+                "a network of other features has seen it ({by}); what is known of {class} here stays"
+            );
+            if known.by != lesson.by {
+                warn!(%class, by, "replaces what was taught by {}", known.by);
+            }
+        }
+        let usable = usable(&lesson);
+        if self.school.put(lesson)? {
+            if usable {
+                info!(%class, by, "learned from the site");
+            } else {
+                warn!(%class, by, "was taught with a network of other features: it names nothing here");
+            }
         }
         Ok(())
     }
 
     /// Publishes a lesson, retained, so that every gateway and every gateway added later knows it.
-    fn tell(&self, class: &ClassName, payload: Vec<u8>) -> Result<()> {
+    fn tell(&self, lesson: &Lesson) -> Result<()> {
+        self.publish(&lesson.class, serde_json::to_vec(lesson)?)
+    }
+
+    fn publish(&self, class: &ClassName, payload: Vec<u8>) -> Result<()> {
         let topic = self.topics.lesson(class.as_str());
         self.outbox.transaction(|t| t.push(&Message { kind: Kind::Alarm, topic, payload, retain: true }))
     }

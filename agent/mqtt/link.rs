@@ -6,11 +6,12 @@
 
 use std::collections::HashMap;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use rumqttc::{
-    AsyncClient, ConnectReturnCode, ConnectionError, EventLoop, Incoming, LastWill, MqttOptions, Outgoing, QoS,
-    SubscribeReasonCode,
+    AsyncClient, ConnectReturnCode, ConnectionError, EventLoop, Incoming, LastWill, MqttOptions, Outgoing, Publish,
+    QoS, SubscribeReasonCode,
 };
 use thiserror::Error;
 use tokio::sync::mpsc;
@@ -22,6 +23,8 @@ use crate::config::{MqttConfig, secret};
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// Events that may wait for the caller; beyond it the connection is not read, which slows the broker down.
 const EVENTS: usize = 64;
+/// MQTT knows no larger packet.
+const LARGEST_PACKET: usize = 268_435_455;
 /// Packet identifiers in use at the same time; far more than any window, so that rumqttc never has to wait for one.
 const IDENTIFIERS: u16 = 1024;
 
@@ -40,7 +43,7 @@ pub struct LinkOptions {
     pub password_file: Option<PathBuf>,
     /// Time between signs of life.
     pub keep_alive: Duration,
-    /// Largest packet in either direction.
+    /// Largest packet that is sent.
     pub max_packet: usize,
     /// The broker keeps what is subscribed to, and what comes in the meantime, for this client id.
     pub lasting: bool,
@@ -81,6 +84,16 @@ pub enum LinkError {
     Secret(anyhow::Error),
 }
 
+/// A message that the broker keeps until it is acknowledged; good for the link on which it came.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Receipt {
+    link: u64,
+    identifier: u16,
+}
+
+/// Counts the links of this process, so that no receipt is taken for another link's.
+static LINKS: AtomicU64 = AtomicU64::new(0);
+
 /// Names one publish on one link.
 pub type Token = u64;
 
@@ -91,6 +104,8 @@ pub enum Event {
     Acknowledged(Token),
     /// A message came.
     Message {
+        /// For [`Link::acknowledge`], where that is wanted.
+        receipt: Option<Receipt>,
         /// Its topic.
         topic: String,
         /// Its bytes.
@@ -110,6 +125,7 @@ pub struct Link {
     events: mpsc::Receiver<Event>,
     pump: JoinHandle<()>,
     published: Token,
+    number: u64,
 }
 
 impl Drop for Link {
@@ -127,7 +143,10 @@ impl Link {
         let mut mqtt = MqttOptions::new(&options.client_id, &options.host, options.port);
         mqtt.set_keep_alive(options.keep_alive);
         mqtt.set_clean_session(!options.lasting);
-        mqtt.set_max_packet_size(options.max_packet, options.max_packet);
+        // What comes in is bounded by the broker. A limit here would end the connection, the broker would send the message
+        // again at the next, and so for ever.
+        mqtt.set_max_packet_size(LARGEST_PACKET, options.max_packet);
+        mqtt.set_manual_acks(options.lasting);
         mqtt.set_inflight(IDENTIFIERS);
         if let Some(user) = &options.user {
             let password = match &options.password_file {
@@ -148,8 +167,9 @@ impl Link {
             Ok(Ok(_)) => {}
         }
         let (sender, events) = mpsc::channel(EVENTS);
-        let pump = tokio::spawn(pump(event_loop, sender));
-        Ok(Self { client, events, pump, published: 0 })
+        let number = LINKS.fetch_add(1, Ordering::Relaxed);
+        let pump = tokio::spawn(pump(event_loop, sender, options.lasting.then_some(number)));
+        Ok(Self { client, events, pump, published: 0, number })
     }
 
     /// Hands a message to the connection; `None` when it cannot take more now.
@@ -169,6 +189,15 @@ impl Link {
         self.client.try_subscribe(filter, QoS::AtLeastOnce).map_err(|e| e.to_string())
     }
 
+    /// Tells the broker that a message has been dealt with. What is never acknowledged comes again over a later link.
+    pub fn acknowledge(&self, receipt: Receipt) {
+        if receipt.link == self.number {
+            let mut publish = Publish::new("", QoS::AtLeastOnce, Vec::new());
+            publish.pkid = receipt.identifier;
+            let _ = self.client.try_ack(&publish); // when the connection has no room for it, it comes again
+        }
+    }
+
     /// The next thing that happens. May be dropped and called again without losing anything.
     pub async fn next(&mut self) -> Event {
         self.events.recv().await.unwrap_or_else(|| Event::Lost("the connection was closed".into()))
@@ -185,7 +214,7 @@ impl Link {
 
 /// Polls the connection. rumqttc sends publishes in the order in which it took them and names each one's packet
 /// identifier as it goes out, so counting them tells which identifier belongs to which token.
-async fn pump(mut event_loop: EventLoop, events: mpsc::Sender<Event>) {
+async fn pump(mut event_loop: EventLoop, events: mpsc::Sender<Event>, lasting: Option<u64>) {
     let mut sent: Token = 0;
     let mut tokens: HashMap<u16, Token> = HashMap::new();
     loop {
@@ -205,7 +234,10 @@ async fn pump(mut event_loop: EventLoop, events: mpsc::Sender<Event>) {
                 Event::Refused
             }
             Ok(rumqttc::Event::Incoming(Incoming::Publish(publish))) => {
-                Event::Message { topic: publish.topic, payload: publish.payload.to_vec(), retained: publish.retain }
+                let identifier = publish.pkid;
+                let receipt = lasting.filter(|_| identifier != 0).map(|link| Receipt { link, identifier });
+                let (topic, payload, retained) = (publish.topic, publish.payload.to_vec(), publish.retain);
+                Event::Message { receipt, topic, payload, retained }
             }
             Ok(_) => continue,
             Err(e) => Event::Lost(e.to_string()),

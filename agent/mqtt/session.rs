@@ -19,10 +19,10 @@ use tokio::time::{Instant, sleep, sleep_until};
 use tracing::{error, info, warn};
 
 use super::board::Board;
-use super::link::{Event, Link, LinkOptions, Token};
+use super::link::{Event, Link, LinkOptions, Receipt, Token};
 use super::payload::AlarmEvent;
 use crate::backoff::Backoff;
-use crate::command::{Incoming, Letterbox};
+use crate::command::{Incoming, Letterbox, Received};
 use crate::outbox::{Kind, Outbox, Queued};
 use crate::stop::Stop;
 
@@ -64,8 +64,10 @@ pub struct Session {
     pub results: mpsc::Receiver<Passing>,
     /// What to subscribe to.
     pub subscriptions: Vec<String>,
-    /// What comes goes there.
+    /// What comes goes there,
     pub commands: Letterbox,
+    /// and is acknowledged when it was answered.
+    pub answered: mpsc::Receiver<Receipt>,
     /// When to end.
     pub stop: Stop,
 }
@@ -174,8 +176,14 @@ impl Session {
                             flight.flush_at.get_or_insert(Instant::now() + FLUSH);
                         }
                     }
-                    Event::Message { topic, payload, retained } => {
-                        block_in_place(|| self.commands.drop_in(Incoming { topic, payload, retained }));
+                    Event::Message { receipt, topic, payload, retained } => {
+                        let incoming = Incoming { topic, payload, retained, receipt };
+                        if let Received::Done(reply) = self.commands.drop_in(incoming) {
+                            receipt.into_iter().for_each(|receipt| flight.link.acknowledge(receipt));
+                            if let Some((topic, payload)) = reply {
+                                self.pass(Passing { topic, payload, qos: 1 }, &mut flight);
+                            }
+                        }
                     }
                     Event::Refused => error!(
                         "the broker does not let this user read all of {}: commands or lessons do not come until it does",
@@ -188,6 +196,7 @@ impl Session {
                 },
                 () = outbox.appended.notified() => {}
                 () = board.changed.notified() => {}
+                Some(receipt) = self.answered.recv() => flight.link.acknowledge(receipt),
                 Some(result) = self.results.recv(), if room => self.pass(result, &mut flight),
                 () = sleep_until(flight.flush_at.unwrap_or_else(Instant::now)), if flight.flush_at.is_some() => {
                     self.flush(&mut flight);

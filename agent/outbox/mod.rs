@@ -14,6 +14,8 @@
 
 mod schema;
 
+pub use schema::lock;
+
 use std::fs::File;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -367,7 +369,9 @@ impl Transaction<'_> {
     pub fn save_look(&mut self, alarm: &str, look: &[f32]) -> Result<()> {
         let bytes: Vec<u8> = look.iter().flat_map(|v| v.to_le_bytes()).collect();
         self.inner
-            .prepare_cached("INSERT OR REPLACE INTO looks (alarm, look) VALUES (?1, ?2)")?
+            .prepare_cached(
+                "INSERT INTO looks (alarm, look) VALUES (?1, ?2) ON CONFLICT (alarm) DO UPDATE SET look = ?2",
+            )?
             .execute(params![alarm, bytes])?;
         self.inner
             .prepare_cached("DELETE FROM looks WHERE n <= (SELECT max(n) FROM looks) - ?1")?

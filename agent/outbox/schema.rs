@@ -33,7 +33,10 @@ const TABLES: &str = "
     UPDATE messages SET offline = 1 WHERE offline = 0;
 ";
 
-/// Takes the folder for this process.
+/// Takes a state folder for this process, for as long as the file is held.
+///
+/// # Errors
+/// Another inspectd uses it, or it cannot be made or written.
 pub fn lock(dir: &Path) -> Result<File> {
     std::fs::create_dir_all(dir).with_context(|| format!("cannot make the folder {}", dir.display()))?;
     let lock = File::create(dir.join("lock")).context("cannot write there")?;

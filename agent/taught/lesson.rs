@@ -15,6 +15,8 @@ pub const SCHEMA: &str = "inspect.lesson/1";
 pub const EXAMPLES: usize = 20;
 /// No lesson is longer.
 pub const MAX_BYTES: usize = 512 * 1024;
+/// Letters of `by`.
+const MAX_BY: usize = 64;
 /// Up to this distance a region is named after a lesson. Of boxes of taught classes of steel and tiles (5 examples) nine of
 /// ten and six of ten are nearer, of boxes of another domain fewer than one of twenty.
 const LIKE: f32 = 0.7;
@@ -52,10 +54,14 @@ impl Lesson {
     /// It is no lesson, or one that cannot be used; in words for who has written it.
     pub fn read(bytes: &[u8]) -> Result<Self> {
         ensure!(bytes.len() <= MAX_BYTES, "a lesson may have {MAX_BYTES} bytes");
-        let lesson: Self = serde_path_to_error::deserialize(&mut serde_json::Deserializer::from_slice(bytes))?;
+        let mut json = serde_json::Deserializer::from_slice(bytes);
+        let lesson: Self = serde_path_to_error::deserialize(&mut json)?;
+        json.end()?;
         ensure!(lesson.schema == SCHEMA, "it is of the kind {:?}, not {SCHEMA}", lesson.schema);
         let count = lesson.examples.len();
         ensure!((1..=EXAMPLES).contains(&count), "it has {count} examples; there may be 1 to {EXAMPLES}");
+        ensure!(lesson.mark.is_proper(), "its mark must be a vector of length one");
+        ensure!(lesson.by.len() <= MAX_BY, "`by` may have {MAX_BY} bytes");
         let length = lesson.mark.0.len();
         let square = |e: &Vec<f32>| e.iter().map(|v| v * v).sum::<f32>();
         let proper = lesson.examples.iter().all(|e| e.len() == length && (square(e) - 1.0).abs() < 0.01);

@@ -40,9 +40,14 @@ impl School {
     pub fn open(state_dir: &Path, mark: Mark) -> Self {
         let dir = state_dir.join("taught");
         let mut lessons = Lessons::default();
-        let entries = fs::read_dir(&dir).into_iter().flatten().filter_map(Result::ok).map(|entry| entry.path());
-        for path in entries.filter(|path| path.to_string_lossy().ends_with(SUFFIX)).take(CLASSES) {
-            let read = fs::read(&path).context("cannot be read").and_then(|bytes| Lesson::read(&bytes));
+        let mut paths = Vec::new();
+        match fs::read_dir(&dir) {
+            Ok(entries) => paths.extend(entries.filter_map(Result::ok).map(|entry| entry.path())),
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => {}
+            Err(e) => warn!("{} cannot be read, what was taught is not in force: {e}", dir.display()),
+        }
+        for path in paths.iter().filter(|path| path.to_string_lossy().ends_with(SUFFIX)) {
+            let read = fs::read(path).context("cannot be read").and_then(|bytes| Lesson::read(&bytes));
             match read {
                 Ok(lesson) => {
                     if !lesson.mark.is_like(&mark) {
@@ -70,27 +75,32 @@ impl School {
         self.lessons.read().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Adds examples to a class, or makes it; what was taught with other features, or the other way round (harmless or not),
-    /// is replaced. Gives the lesson as it is now, and which other one it may be taken for.
+    /// A lesson with the examples that are known of its class already, unless they were seen by other features, or taught
+    /// the other way round (harmless or not); and which other class it may be taken for. Changes nothing.
+    #[must_use]
+    pub fn merged(&self, new: Lesson) -> (Lesson, Option<Clash>) {
+        let mut lesson = new;
+        let lessons = self.lessons();
+        if let Some(known) = lessons.get(&lesson.class)
+            && known.mark.is_like(&lesson.mark)
+            && known.harmless == lesson.harmless
+        {
+            let mut examples = known.examples.clone();
+            // The same alarm taught twice is no second example.
+            examples.retain(|e| !lesson.examples.contains(e));
+            examples.append(&mut lesson.examples);
+            lesson.examples = examples.split_off(examples.len().saturating_sub(EXAMPLES));
+        }
+        let clash = lessons.clash(&lesson);
+        (lesson, clash)
+    }
+
+    /// Adds examples to a class, or makes it; see [`School::merged`].
     ///
     /// # Errors
-    /// The disk refuses, or there are as many classes as there may be; nothing is changed then.
+    /// As for [`School::put`].
     pub fn teach(&self, new: Lesson) -> Result<(Lesson, Option<Clash>)> {
-        let mut lesson = new;
-        let clash = {
-            let lessons = self.lessons();
-            if let Some(known) = lessons.get(&lesson.class)
-                && known.mark.is_like(&lesson.mark)
-                && known.harmless == lesson.harmless
-            {
-                let mut examples = known.examples.clone();
-                // The same alarm taught twice is no second example.
-                examples.retain(|e| !lesson.examples.contains(e));
-                examples.append(&mut lesson.examples);
-                lesson.examples = examples.split_off(examples.len().saturating_sub(EXAMPLES));
-            }
-            lessons.clash(&lesson)
-        };
+        let (lesson, clash) = self.merged(new);
         self.put(lesson.clone())?;
         Ok((lesson, clash))
     }
@@ -98,7 +108,7 @@ impl School {
     /// Takes a lesson in as it is; whether it is new.
     ///
     /// # Errors
-    /// As for [`School::teach`].
+    /// The disk refuses, or there are as many classes as there may be; nothing is changed then.
     pub fn put(&self, lesson: Lesson) -> Result<bool> {
         {
             let lessons = self.lessons();
@@ -118,13 +128,7 @@ impl School {
     /// # Errors
     /// The disk refuses.
     pub fn forget(&self, class: &ClassName) -> Result<bool> {
-        let path = self.path(class);
-        match fs::remove_file(&path) {
-            Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
-                return Err(e).with_context(|| format!("cannot remove {}", path.display()));
-            }
-            _ => {}
-        }
+        durable::remove(&self.path(class))?;
         Ok(self.lessons.write().unwrap_or_else(PoisonError::into_inner).remove(class))
     }
 

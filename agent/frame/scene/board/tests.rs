@@ -16,7 +16,7 @@ fn the_same_on_every_machine() {
     let classes: HashSet<_> = truth.iter().map(|truth| truth.class).collect();
     assert_eq!(classes.len(), CLASSES.len(), "{truth:?}");
     assert_eq!(pixels.len(), 640 * 480 * 3);
-    assert_eq!(digest(&pixels), 0x5C91_3E0F_6CAC_9522, "{:#X}", digest(&pixels));
+    assert_eq!(digest(&pixels), 0x7C6B_7E70_B009_C73F, "{:#X}", digest(&pixels));
 }
 
 #[test]
