@@ -11,7 +11,7 @@ use inspectd::model::runtime::{self, Session};
 
 use crate::support::bundle;
 
-const BOARDS: u64 = 60;
+const BOARDS: u64 = 150;
 const SIDE: u32 = 640;
 /// Defects a board, on average.
 const DEFECTS: f32 = 5.0;
@@ -21,7 +21,7 @@ const SAME: f32 = 0.4;
 const NEAR: f32 = 0.1;
 
 #[test]
-fn two_of_three_defects_are_named_right_and_hardly_any_is_invented() {
+fn three_of_four_defects_are_named_right_and_hardly_any_is_invented() {
     let bundle = Bundle::open(&bundle()).unwrap();
     let session = Session::new(&runtime::load(None).unwrap(), &bundle).unwrap();
     let mut inspector = Inspector::new(session, &bundle);
@@ -54,7 +54,7 @@ fn two_of_three_defects_are_named_right_and_hardly_any_is_invented() {
     }
     let false_rate = invented as f64 * 20.0 / BOARDS as f64;
     println!("{right} of {defects} defects named right, {false_rate:.2} invented per 20 boards; {by_class:?}");
-    // The floor of these weights (203 of 300). Wanted are four of five.
-    assert!(f64::from(right) >= 0.65 * f64::from(defects), "{right} of {defects}");
-    assert!(false_rate <= 1.0, "{invented} invented on {BOARDS} boards");
+    // The floor of these weights: over 300 boards 1,180 of 1,500, and 1.5 invented. Wanted are four of five, and one.
+    assert!(f64::from(right) >= 0.75 * f64::from(defects), "{right} of {defects}");
+    assert!(false_rate <= 2.0, "{invented} invented on {BOARDS} boards");
 }

@@ -65,7 +65,7 @@ def text(root, names, described, rows, version):
     lines += [f"| {name} | {percent(ap)} | {t} |" for name, ap, t in zip(names, best["classes"], full["thresholds"])]
     lines += [
         "",
-        "A class's threshold is where F0.5 is largest on the validation pictures, between 0.2 and 0.7; in your plant another one "
+        "A class's threshold is where F0.5 is largest on the validation pictures, between 0.2 and 0.55; in your plant another one "
         "may be right: change `threshold` in the `bundle.json` of a bundle that `extract --out` has written.",
         "",
         "**Known weaknesses.** Container damage has coarse, inconsistent boxes and is found rarely. Crazing has no clear edge: "
