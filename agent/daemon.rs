@@ -87,14 +87,16 @@ pub fn run(path: &Path) -> Result<()> {
 
 /// One inspector a thread, each proved by the golden vectors and warmed up, and the mark of their features.
 fn inspectors(config: &Config, environment: &Environment, bundle: &Bundle) -> Result<(Vec<Inspector>, Mark)> {
-    let (mut inspectors, mut mark) = (Vec::new(), Mark::default());
+    let (mut inspectors, mut mark) = (Vec::new(), None);
     for _ in 0..config.model.workers() {
         let mut session = runtime::Session::new(environment, bundle).or_exit(Exit::Data)?;
         golden::verify(bundle, &mut session).context("the bundle's golden vectors").or_exit(Exit::Data)?;
-        mark = Mark::of(&golden::features(bundle, &mut session).or_exit(Exit::Data)?);
+        if mark.is_none() {
+            mark = Some(Mark::of(&golden::features(bundle, &mut session).or_exit(Exit::Data)?));
+        }
         inspectors.push(Inspector::new(session, bundle));
     }
-    Ok((inspectors, mark))
+    Ok((inspectors, mark.unwrap_or_default()))
 }
 
 /// The bundle as payloads name it.

@@ -23,8 +23,6 @@ use crate::model::bundle::{Bundle, ClassSpec};
 use crate::model::{self, golden, runtime};
 use crate::mqtt::payload::AlarmKind;
 
-/// Pictures of labelled sets may be as large as a camera's.
-const MAX_PIXELS: u64 = 256_000_000;
 /// Average precision needs the detections that no alarm would be raised for, too: from this score on they are written.
 const FLOOR: f32 = 0.01;
 /// Detections a frame, best first; COCO's own measure takes as many.
@@ -162,7 +160,7 @@ fn inspect<'f>(
     judge: &mut Judge,
 ) -> Result<Line<'f>> {
     let path = args.data.join(file);
-    let image = still::read(&path, MAX_PIXELS).map_err(|e| anyhow!("{} {e}", path.display()));
+    let image = still::read(&path, still::LARGEST).map_err(|e| anyhow!("{} {e}", path.display()));
     let begun = Instant::now();
     let judged = image.and_then(|image| {
         let placement = inspector.look(&image, Region::default())?;

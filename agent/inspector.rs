@@ -16,7 +16,8 @@ use crate::model::decode::iou;
 use crate::model::preprocess::{self, Input, Placement};
 use crate::model::runtime::{Forward, Session};
 use crate::mqtt::payload::{AlarmKind, Finding};
-use crate::taught::{Look, School};
+use crate::taught::{Look, Scene, School};
+use crate::verdict::heat::Heat;
 
 /// The class of an anomaly that nothing names.
 pub const UNKNOWN: &str = "unknown";
@@ -89,6 +90,10 @@ pub struct Judgement {
     pub findings: Vec<Finding>,
     /// What the anomaly check said.
     pub anomaly: Option<Anomaly>,
+    /// Where the frame looks strange, if that is a finding.
+    pub heat: Option<Heat>,
+    /// What the network has seen, where something was found.
+    pub scene: Option<Scene>,
 }
 
 impl Judge {
@@ -158,8 +163,12 @@ impl Judge {
         });
         // Nothing is left of what was found in a letterbox's padding.
         let seen = |f: &Finding| f.bbox[2] > f.bbox[0] && f.bbox[3] > f.bbox[1];
-        let findings = named.chain(unknown).filter(seen).collect();
-        Judgement { findings, anomaly }
+        let findings: Vec<Finding> = named.chain(unknown).filter(seen).collect();
+        // A look is what the findings of the anomaly check have.
+        let strange = anomaly.as_ref().filter(|_| findings.iter().any(|f| f.look.is_some()));
+        let heat = strange.and_then(|a| Heat::of(&a.map, placement));
+        let scene = (!findings.is_empty()).then(|| Scene::of(&forward.features, &placement)).flatten();
+        Judgement { findings, anomaly, heat, scene }
     }
 
     fn lesson(&self, look: Option<&Look>) -> Option<Taught> {

@@ -196,11 +196,14 @@ fn inspect(lane: &Lane, inspector: &mut Inspector, captured: Captured, ticket: &
             findings: judgement.findings,
             no_verdict: None,
             anomaly: judgement.anomaly.map(|a| a.score),
+            heat: judgement.heat,
+            scene: judgement.scene,
             latency,
             times,
         },
         Err(reason) => {
-            Verdict { captured, findings: Vec::new(), no_verdict: Some(reason), anomaly: None, latency, times }
+            let (findings, no_verdict) = (Vec::new(), Some(reason));
+            Verdict { captured, findings, no_verdict, anomaly: None, heat: None, scene: None, latency, times }
         }
     }
 }

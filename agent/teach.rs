@@ -18,9 +18,6 @@ use crate::model::{golden, runtime};
 use crate::outbox;
 use crate::taught::{EXAMPLES, Lesson, Look, SCHEMA, School};
 
-/// Pictures may be as large as a camera's.
-const MAX_PIXELS: u64 = 256_000_000;
-
 /// Arguments of `teach`.
 #[derive(clap::Args)]
 pub struct Args {
@@ -56,7 +53,10 @@ fn severity(text: &str) -> Result<Severity, String> {
 /// # Errors
 /// A picture, a region or the bundle cannot be used, or the lesson cannot be written.
 pub fn run(args: &Args) -> Result<()> {
-    ensure_count(args.examples.len()).or_exit(Exit::Usage)?;
+    let count = args.examples.len();
+    if count > EXAMPLES {
+        return Err(anyhow!("{count} examples are too many; a lesson keeps {EXAMPLES}")).or_exit(Exit::Usage);
+    }
     let examples: Vec<(PathBuf, Option<[f32; 4]>)> =
         args.examples.iter().map(|text| example(text)).collect::<Result<_>>().or_exit(Exit::Usage)?;
     let bundle = Bundle::open(&args.bundle).or_exit(Exit::Data)?;
@@ -108,11 +108,6 @@ pub fn run(args: &Args) -> Result<()> {
     Ok(())
 }
 
-fn ensure_count(count: usize) -> Result<()> {
-    ensure!(count <= EXAMPLES, "{count} examples are too many; a lesson keeps {EXAMPLES}");
-    Ok(())
-}
-
 /// A path, and what stands behind its last `@` where that is a region.
 fn example(text: &str) -> Result<(PathBuf, Option<[f32; 4]>)> {
     let Some((path, region)) = text.rsplit_once('@').filter(|_| !Path::new(text).is_file()) else {
@@ -126,7 +121,7 @@ fn example(text: &str) -> Result<(PathBuf, Option<[f32; 4]>)> {
 }
 
 fn look(inspector: &mut Inspector, path: &Path, bbox: Option<[f32; 4]>) -> Result<Look> {
-    let image = still::read(path, MAX_PIXELS).map_err(|e| anyhow!("{e}"))?;
+    let image = still::read(path, still::LARGEST).map_err(|e| anyhow!("{e}"))?;
     let placement = inspector.look(&image, Region::default())?;
     let bbox = bbox.unwrap_or([0.0, 0.0, image.width as f32, image.height as f32]);
     Look::of(&inspector.forward.features, within(&image, &placement, bbox)?).context("the network sees nothing there")

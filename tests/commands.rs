@@ -11,22 +11,22 @@ use crate::support::daemon::{Daemon, config, config_of};
 use crate::support::eventually;
 
 /// Quick enough that a product is learned within seconds.
-const STRIP: &str =
+pub const STRIP: &str =
     "[[cameras]]\nname = \"strip\"\nsource.synthetic = { seed = 4, rate = 40.0, defects_per_frame = 0.0 }\n";
 
-struct Room {
-    broker: Broker,
+pub struct Room {
+    pub broker: Broker,
     replies: Subscriber,
 }
 
 impl Room {
-    fn new() -> Self {
+    pub fn new() -> Self {
         let broker = Broker::start();
         let replies = broker.subscribe("inspect/v1/test/gw/replies/+");
         Self { broker, replies }
     }
 
-    fn publish(&self, command: &str, id: &str, payload: &[u8], more: &[&str]) {
+    pub fn publish(&self, command: &str, id: &str, payload: &[u8], more: &[&str]) {
         self.publish_to(&format!("inspect/v1/test/gw/commands/{command}/{id}"), payload, more);
     }
 
@@ -41,23 +41,23 @@ impl Room {
         assert!(sent.unwrap().success());
     }
 
-    fn replies(&self, id: &str) -> Vec<Value> {
+    pub fn replies(&self, id: &str) -> Vec<Value> {
         self.replies.json().into_iter().filter(|reply| reply["id"] == id).collect()
     }
 
     #[track_caller]
-    fn reply(&self, id: &str) -> Value {
+    pub fn reply(&self, id: &str) -> Value {
         eventually(20, &format!("a reply to {id}"), || self.replies(id).pop())
     }
 
     #[track_caller]
-    fn ask(&self, command: &str, id: &str, payload: &Value) -> Value {
+    pub fn ask(&self, command: &str, id: &str, payload: &Value) -> Value {
         self.publish(command, id, payload.to_string().as_bytes(), &[]);
         self.reply(id)
     }
 
     #[track_caller]
-    fn calibrated(&self) {
+    pub fn calibrated(&self) {
         let topic = "inspect/v1/test/gw/cameras/strip/state";
         eventually(40, "the check is calibrated", || {
             (self.broker.retained(topic)?["anomaly"]["state"] == "calibrated").then_some(())
@@ -65,7 +65,7 @@ impl Room {
     }
 }
 
-fn memory(dir: &Path, product: &str) -> std::path::PathBuf {
+pub fn memory(dir: &Path, product: &str) -> std::path::PathBuf {
     dir.join("state/memory/strip").join(format!("{product}.memory"))
 }
 
@@ -196,6 +196,30 @@ fn what_is_taught_on_one_gateway_is_named_on_another_within_two_seconds() {
     assert!(clash["result"]["clash"]["distance"].is_number() && clash["result"]["clash"]["own_distance"].is_number());
     assert_eq!(room.ask("forget", "t3", &json!({ "class": "strip/other" }))["ok"], true);
     other.wait_for_log(10, "forgotten by the site");
+
+    // The same by a region of the picture that goes with an alarm: it looks as the alarm does.
+    let all = events.json();
+    let alarm = all.iter().rfind(|e| e["transition"] == "raised" && e["kind"] != "camera").unwrap();
+    let region =
+        |image: &Value, bbox: &Value| json!({ "class": "strip/other", "regions": [{ "image": image, "box": bbox }] });
+    let clash = room.ask("teach", "g1", &region(&alarm["image"], &alarm["box"]));
+    assert_eq!(clash["result"]["clash"]["class"], "strip/mark", "{clash}");
+    assert_eq!(room.ask("forget", "g2", &json!({ "class": "strip/other" }))["ok"], true);
+    for (id, image, bbox, wanted) in [
+        (
+            "g3",
+            &alarm["image"],
+            json!([900, 900, 950, 950]),
+            "regions[0]: box: [x0, y0, x1, y1] in pixels of the frame",
+        ),
+        ("g4", &json!("0".repeat(64)), json!([0, 0, 9, 9]), "is not among the latest 64 pictures"),
+        ("g5", &alarm["image"], json!([0, 0, 9]), "regions[0].box: "),
+    ] {
+        let refused = room.ask("teach", id, &region(image, &bbox));
+        assert!(refused["error"].as_str().unwrap().contains(wanted), "{refused}");
+    }
+    let none = room.ask("teach", "g6", &json!({ "class": "strip/other" }));
+    assert!(none["error"].as_str().unwrap().contains("0 examples are named"), "{none}");
 
     // A gateway that is added later learns it from the broker; a restart knows it from its own disk.
     drop((daemon, other));

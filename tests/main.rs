@@ -16,6 +16,7 @@ mod demo;
 mod evaluation;
 mod extraction;
 mod false_alarms;
+mod memories;
 mod support;
 mod teaching;
 mod training;

@@ -5,8 +5,12 @@
 //! of the lowest [`AGREEING`] of those distances is its strangeness: what is normal is found again in at least some
 //! frames, and a defect that sits in a minority of them cannot vouch for itself.
 //!
-//! What is new here is what is remembered. Of each frame [`PATCHES`] patches, drawn by a seeded generator, do as well
-//! as all of them (measured on five sets: no loss) at a quarter of the cost. Once the bank is full, only every
+//! Of each frame the [`PATCHES`] patches are remembered that are farthest from each other (greedy k-centre, as the coreset of
+//! `PatchCore`, but within each frame, so that frames can still be asked one by one). Half as many as were drawn by chance, of
+//! twice as many frames, cost the same and raised the mean AUROC of four sets from 90.5 to 92.2 %: what a frame has little of
+//! (an edge, a hole) is then always known.
+//!
+//! What is new here is when a frame joins. Once the bank is full, only every
 //! [`EVERY`]-th frame joins and replaces the oldest, so that a defect that stays in view for a while, on a moving web
 //! or a still part, does not fill the bank; and frames over the threshold do not join at all, unless they have become
 //! the majority, which means that the product has changed.
@@ -15,18 +19,15 @@ use std::collections::VecDeque;
 
 use ndarray::linalg::general_mat_mul;
 use ndarray::{ArrayView2, ArrayViewMut2};
-use rand::SeedableRng;
-use rand::rngs::StdRng;
-use rand::seq::index;
 
 use super::HeatMap;
 use super::embed::Embedding;
 use super::memory::Memory;
 
 /// Frames remembered.
-pub const FRAMES: usize = 16;
+pub const FRAMES: usize = 32;
 /// Patches remembered of each.
-pub const PATCHES: usize = 64;
+pub const PATCHES: usize = 32;
 /// When full, one frame in this many joins.
 const EVERY: u64 = 8;
 /// Share of the remembered frames whose agreement makes a patch normal.
@@ -169,12 +170,45 @@ impl Bank {
         {
             self.rows.drain(..oldest * self.dim);
         }
-        let count = frame.patches().min(PATCHES);
-        // Seeded by the count, so that a bank that was saved goes on as if it had not been.
-        let mut random = StdRng::seed_from_u64(self.offered);
-        self.rows.extend(remembered(frame, index::sample(&mut random, frame.patches(), count)));
-        self.counts.push_back(count);
+        // The first one by the frame's number, so that a bank that was saved goes on as if it had not been.
+        let chosen = far_apart(frame, self.offered as usize % frame.patches());
+        self.counts.push_back(chosen.len());
+        self.rows.extend(remembered(frame, chosen));
     }
+}
+
+/// At most [`PATCHES`] patches of a frame from the first one on, each the farthest from those before it (Gonzalez 1985).
+fn far_apart(frame: &Embedding, first: usize) -> Vec<usize> {
+    let mut chosen = vec![first];
+    let mut nearest = vec![f32::MAX; frame.patches()];
+    while chosen.len() < PATCHES.min(frame.patches()) {
+        let center = frame.vector(chosen[chosen.len() - 1]);
+        let mut farthest = (0, f32::MIN);
+        for (patch, near) in nearest.iter_mut().enumerate() {
+            *near = near.min(square_distance(frame.vector(patch), center));
+            if *near > farthest.1 {
+                farthest = (patch, *near);
+            }
+        }
+        if farthest.1 <= 0.0 {
+            break; // all that is left was chosen already, or is the same
+        }
+        chosen.push(farthest.0);
+    }
+    chosen
+}
+
+/// Over eight lanes, as [`largest`].
+fn square_distance(a: &[f32], b: &[f32]) -> f32 {
+    let mut lanes = [0.0; 8];
+    let ((a, a_rest), (b, b_rest)) = (a.as_chunks::<8>(), b.as_chunks::<8>());
+    for (a, b) in a.iter().zip(b) {
+        for (lane, (a, b)) in lanes.iter_mut().zip(a.iter().zip(b)) {
+            *lane += (a - b) * (a - b);
+        }
+    }
+    let rest: f32 = a_rest.iter().zip(b_rest).map(|(a, b)| (a - b) * (a - b)).sum();
+    lanes.iter().sum::<f32>() + rest
 }
 
 /// Patches as the bank keeps them: the last value is half the squared length, negated, so that the product with a
@@ -276,7 +310,39 @@ mod tests {
     fn memory_is_bounded() {
         let mut bank = Bank::default();
         (0..1000).for_each(|_| bank.offer(&frame([1.0, 0.0]), false));
+        assert_eq!((bank.counts.len(), bank.rows.len()), (FRAMES, FRAMES * 3), "a lifeless frame is one patch");
+        let mut lively = frame([1.0, 0.0]);
+        lively.data.chunks_exact_mut(3).enumerate().for_each(|(n, patch)| patch[0] = n as f32 / 100.0);
+        (0..1000).for_each(|_| bank.offer(&lively, false));
         assert_eq!((bank.counts.len(), bank.rows.len()), (FRAMES, FRAMES * PATCHES * 3));
+    }
+
+    #[test]
+    fn what_a_frame_has_little_of_is_remembered() {
+        let mut lively = frame([1.0, 0.0]);
+        lively.data.chunks_exact_mut(3).enumerate().for_each(|(n, patch)| patch[0] = 1.0 + n as f32 / 1e4);
+        lively.data[3 * 55..3 * 55 + 2].copy_from_slice(&[0.0, 1.0]);
+        for first in 0..100 {
+            let chosen = far_apart(&lively, first);
+            assert!(chosen.len() == PATCHES && chosen[..3].contains(&55), "{first}: {chosen:?}");
+        }
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn the_chosen_cover_the_frame(values in proptest::collection::vec(0.0_f32..1.0, 200), first in 0_usize..100) {
+            let mut lively = frame([0.0, 0.0]);
+            lively.data.chunks_exact_mut(3).zip(values.as_chunks::<2>().0).for_each(|(patch, v)| patch[..2].copy_from_slice(v));
+            let chosen = far_apart(&lively, first);
+            let apart = |a: usize, b: usize| square_distance(lively.vector(a), lively.vector(b));
+            let between = |n: usize| chosen[..n].iter().map(|&c| apart(c, chosen[n])).fold(f32::MAX, f32::min);
+            let closest = (1..chosen.len()).map(between).fold(f32::MAX, f32::min);
+            // Gonzalez: no patch is farther from the chosen than these are from each other.
+            for patch in 0..100 {
+                let near = chosen.iter().map(|&c| apart(c, patch)).fold(f32::MAX, f32::min);
+                proptest::prop_assert!(near <= closest + 1e-6);
+            }
+        }
     }
 
     #[test]

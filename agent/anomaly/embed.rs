@@ -42,11 +42,16 @@ impl Embedding {
         self.width * self.height
     }
 
+    /// A patch's features, place, and one.
+    #[must_use]
+    pub fn vector(&self, patch: usize) -> &[f32] {
+        &self.data[patch * self.dim..][..self.dim]
+    }
+
     /// The squared length of a patch's features and place.
     #[must_use]
     pub fn square(&self, patch: usize) -> f32 {
-        let values = &self.data[patch * self.dim..][..self.dim];
-        values.split_last().map_or(0.0, |(_, values)| values.iter().map(|v| v * v).sum())
+        self.vector(patch).split_last().map_or(0.0, |(_, values)| values.iter().map(|v| v * v).sum())
     }
 
     /// Takes the feature maps of a frame; memory is used again.

@@ -20,8 +20,8 @@ pub use region::Region;
 
 use crate::model::FeatureMap;
 
-/// Places whose mean counts as a frame's strongest: one alone is noisier.
-const STRONGEST: usize = 4;
+/// One in so many places counts as a frame's strongest, by their mean: one place alone is noisier.
+const STRONGEST: usize = 64;
 /// Share of a map's mean that is taken off its strongest places for the frame's score.
 const COMMON: f32 = 0.4;
 /// Frames in the bank from which on scores are comparable.
@@ -43,7 +43,7 @@ pub struct HeatMap {
 impl HeatMap {
     fn strongest(&self) -> f32 {
         let mut data = self.data.clone();
-        let n = STRONGEST.min(data.len());
+        let n = data.len().div_ceil(STRONGEST);
         if n < data.len() {
             data.select_nth_unstable_by(n, |a, b| b.total_cmp(a));
         }

@@ -42,15 +42,32 @@ pub struct Products {
     pub camera: Name,
 }
 
-/// `…/commands/teach/{id}`: what these alarms are about is a class of its own, or is fine; the whole site learns it.
+/// A region of a picture that an alarm of this gateway names.
+#[derive(Debug, PartialEq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Region {
+    /// The alarm's `image`.
+    pub image: String,
+    /// x0, y0, x1, y1 in pixels of the frame as captured.
+    #[serde(rename = "box")]
+    pub bbox: [f32; 4],
+}
+
+/// `…/commands/teach/{id}`: what these alarms or regions are about is a class of its own, or is fine; the whole site learns it.
+/// 1 to 5 examples, of both together.
 #[derive(Debug, PartialEq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Teach {
     /// What such a region is called from now on; a class that is known already learns more examples.
     pub class: ClassName,
-    /// The anomalies that are examples, 1 to 5 alarms of this gateway, active or not.
-    #[schemars(length(min = 1, max = 5))]
+    /// The anomalies that are examples: alarms of this gateway, active or not.
+    #[schemars(length(max = 5))]
+    #[serde(default)]
     pub alarms: Vec<Uuid>,
+    /// Regions of pictures that are examples, where an alarm's own box is not what is meant.
+    #[schemars(length(max = 5))]
+    #[serde(default)]
+    pub regions: Vec<Region>,
     /// How bad it is; where nothing is said, what is known of the class, or major.
     #[serde(default)]
     pub severity: Option<Severity>,

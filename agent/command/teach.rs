@@ -8,32 +8,17 @@ use tracing::{info, warn};
 use super::Office;
 use super::order::Teach;
 use crate::config::{ClassName, Severity};
-use crate::outbox::{Kind, LOOKS, Message};
-use crate::taught::{Lesson, Look, SCHEMA};
+use crate::outbox::examples::{LOOKS, SCENES};
+use crate::outbox::{Kind, Message};
+use crate::taught::{Lesson, Look, SCHEMA, Scene};
 
-/// Alarms that one command may name.
-const ALARMS: usize = 5;
+/// Examples that one command may name.
+const EXAMPLES: usize = 5;
 
 impl Office {
-    /// Teaches a class by alarms of this gateway, and tells the site.
+    /// Teaches a class by alarms of this gateway, or regions of their pictures, and tells the site.
     pub(super) fn teach(&self, order: &Teach) -> Result<Value> {
-        let count = order.alarms.len();
-        ensure!((1..=ALARMS).contains(&count), "alarms: {count} are named; there may be 1 to {ALARMS}");
-        let mut examples: Vec<Vec<f32>> = Vec::new();
-        for alarm in &order.alarms {
-            let look = self.outbox.look(&alarm.to_string())?.and_then(|values| Look::new(&values));
-            let look = look.with_context(|| {
-                format!(
-                    "alarm {alarm} cannot be an example here: only the latest {LOOKS} anomalies of this gateway can. An \
-                     alarm of a class of the model's own is not taught: change that class's threshold in the bundle, or the \
-                     camera's `classes`"
-                )
-            })?;
-            let values = look.values().to_vec();
-            if !examples.contains(&values) {
-                examples.push(values);
-            }
-        }
+        let examples = self.examples(order)?;
         let known = self.school.lessons().get(&order.class).cloned();
         let (lesson, clash) = self.school.merged(Lesson {
             schema: SCHEMA.into(),
@@ -64,6 +49,41 @@ impl Office {
                 json!({ "class": clash.class.as_str(), "distance": clash.distance, "own_distance": clash.spread });
         }
         Ok(result)
+    }
+
+    /// What the examples look like, each once.
+    fn examples(&self, order: &Teach) -> Result<Vec<Vec<f32>>> {
+        let count = order.alarms.len() + order.regions.len();
+        let wanted = (1..=EXAMPLES).contains(&count);
+        ensure!(wanted, "alarms, regions: {count} examples are named; there may be 1 to {EXAMPLES} of both together");
+        let mut looks = Vec::new();
+        for alarm in &order.alarms {
+            let look = self.outbox.look(&alarm.to_string())?.and_then(|values| Look::new(&values));
+            looks.push(look.with_context(|| {
+                format!(
+                    "alarm {alarm} cannot be an example here: only the latest {LOOKS} anomalies of this gateway can. An \
+                     alarm of a class of the model's own is not taught: change that class's threshold in the bundle, or the \
+                     camera's `classes`"
+                )
+            })?);
+        }
+        for (n, region) in order.regions.iter().enumerate() {
+            let scene = self.outbox.scene(&region.image)?.with_context(|| {
+                format!(
+                    "regions[{n}].image: {} is not among the latest {SCENES} pictures that alarms of this gateway have named",
+                    region.image
+                )
+            })?;
+            looks.push(Scene::from_bytes(scene).look(region.bbox).with_context(|| format!("regions[{n}]"))?);
+        }
+        let mut examples: Vec<Vec<f32>> = Vec::new();
+        for look in looks {
+            let values = look.values().to_vec();
+            if !examples.contains(&values) {
+                examples.push(values);
+            }
+        }
+        Ok(examples)
     }
 
     /// Forgets a class, and tells the site, where it may be known though it is not here.
@@ -105,7 +125,9 @@ impl Office {
         ensure!(lesson.class == class, "it is about {}", lesson.class);
         let by = lesson.by.clone();
         let usable = |lesson: &Lesson| lesson.mark.is_like(self.school.mark());
-        if let Some(known) = self.school.lessons().get(&class).cloned().filter(|known| usable(known)) {
+        // Not within the `if let`, which would hold the lessons' lock while the disk is written to.
+        let known = self.school.lessons().get(&class).cloned().filter(&usable);
+        if let Some(known) = known {
             if known.at >= lesson.at {
                 if known.at > lesson.at {
                     self.tell(&known)?; // the site has an older one: what was taught here never got there

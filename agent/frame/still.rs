@@ -17,6 +17,8 @@ use super::{Image, PixelFormat};
 
 /// A file of more bytes than this is not read.
 const MAX_FILE: u64 = 512 << 20;
+/// Pixels of a picture that is named on a command line: as many as any camera has.
+pub const LARGEST: u64 = 256_000_000;
 /// JPEG's end-of-image and start-of-scan marks.
 const END: [u8; 2] = [0xff, 0xd9];
 const SCAN: [u8; 2] = [0xff, 0xda];

@@ -12,6 +12,7 @@
 //! What it does not promise: that a message is delivered once. After a cut the broker may see it again, with the same
 //! id.
 
+pub mod examples;
 mod schema;
 
 pub use schema::lock;
@@ -25,8 +26,6 @@ use anyhow::{Context, Result};
 use rusqlite::{Connection, OptionalExtension, params};
 use tokio::sync::Notify;
 
-/// Alarms whose look is remembered, so that they can be taught.
-pub const LOOKS: usize = 2000;
 /// Replies to commands that are remembered.
 pub const REPLIES: usize = 1000;
 
@@ -283,32 +282,6 @@ impl Outbox {
 }
 
 impl Outbox {
-    /// What an alarm looks like; `None` where it is unknown, or too old.
-    ///
-    /// # Errors
-    /// The file cannot be read.
-    pub fn look(&self, alarm: &str) -> Result<Option<Vec<f32>>> {
-        let connection = self.lock();
-        let mut statement = connection.prepare_cached("SELECT look FROM looks WHERE alarm = ?1")?;
-        let bytes: Option<Vec<u8>> = statement.query_row([alarm], |row| row.get(0)).optional()?;
-        Ok(bytes.map(|bytes| bytes.as_chunks::<4>().0.iter().map(|b| f32::from_le_bytes(*b)).collect()))
-    }
-
-    /// Forgets all looks, unless they are by the network of this mark; those that come from now on are.
-    ///
-    /// # Errors
-    /// The file cannot be written.
-    pub fn looks_are_by(&self, is_same: impl Fn(&str) -> bool, mark: &str) -> Result<()> {
-        let connection = self.lock();
-        let mut statement = connection.prepare("SELECT value FROM notes WHERE name = 'mark'")?;
-        let known: Option<String> = statement.query_row([], |row| row.get(0)).optional()?;
-        if !known.is_some_and(|known| is_same(&known)) {
-            connection.execute("DELETE FROM looks", [])?;
-            connection.execute("INSERT OR REPLACE INTO notes (name, value) VALUES ('mark', ?1)", [mark])?;
-        }
-        Ok(())
-    }
-
     /// The reply to a command that was answered before.
     ///
     /// # Errors
@@ -359,23 +332,6 @@ impl Transaction<'_> {
         self.inner.execute("INSERT OR REPLACE INTO replies (id, body) VALUES (?1, ?2)", [id, body])?;
         self.inner
             .execute("DELETE FROM replies WHERE n <= (SELECT max(n) FROM replies) - ?1", [i64::try_from(REPLIES)?])?;
-        Ok(())
-    }
-
-    /// Keeps what an alarm looks like, also after it was cleared, and forgets the oldest beyond [`LOOKS`].
-    ///
-    /// # Errors
-    /// The file cannot be written.
-    pub fn save_look(&mut self, alarm: &str, look: &[f32]) -> Result<()> {
-        let bytes: Vec<u8> = look.iter().flat_map(|v| v.to_le_bytes()).collect();
-        self.inner
-            .prepare_cached(
-                "INSERT INTO looks (alarm, look) VALUES (?1, ?2) ON CONFLICT (alarm) DO UPDATE SET look = ?2",
-            )?
-            .execute(params![alarm, bytes])?;
-        self.inner
-            .prepare_cached("DELETE FROM looks WHERE n <= (SELECT max(n) FROM looks) - ?1")?
-            .execute([i64::try_from(LOOKS)?])?;
         Ok(())
     }
 

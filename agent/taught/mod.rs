@@ -8,6 +8,7 @@
 
 mod lesson;
 mod look;
+mod scene;
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -18,6 +19,7 @@ use tracing::warn;
 
 pub use lesson::{Clash, EXAMPLES, Lesson, Lessons, SCHEMA};
 pub use look::Look;
+pub use scene::Scene;
 
 use crate::anomaly::memory::Mark;
 use crate::config::ClassName;

@@ -20,7 +20,7 @@ use crate::frame::{Frame, Image};
 use crate::mqtt::payload::{Alarm, AlarmBody, AlarmEvent, AlarmState, Finding, FrameRef, ModelRef, Transition};
 use crate::mqtt::topics::Topics;
 use crate::outbox::{Kind, Message, Outbox};
-use crate::taught::Look;
+use crate::taught::{Look, Scene};
 
 /// Who speaks.
 #[derive(Debug, Clone)]
@@ -40,6 +40,7 @@ pub struct Entry {
     /// What the alarms look like, so that an operator can teach them.
     looks: Vec<(Uuid, Look)>,
     image: Option<(String, Vec<u8>)>,
+    scene: Option<Scene>,
     at: Timestamp,
 }
 
@@ -122,12 +123,13 @@ impl AlarmBook {
         }
         let raises = changes.iter().any(|c| !matches!(c, Change::Cleared(..)));
         let snapshot = || {
-            picture(&frame.image, &verdict.findings, &self.config)
+            picture(&frame.image, verdict, &self.config)
                 .inspect_err(|e| warn!(camera, "an alarm goes without a snapshot: {e:#}"))
                 .ok()
         };
         let image = if raises { snapshot() } else { None };
-        let mut entry = Entry { image, at: now, ..Entry::default() };
+        let scene = if image.is_some() { verdict.scene.clone() } else { None };
+        let mut entry = Entry { image, scene, at: now, ..Entry::default() };
         for change in changes {
             let (transition, alarm) = match change {
                 Change::Raised(track, finding) => {
@@ -172,6 +174,9 @@ impl AlarmBook {
             if let Some((hash, jpeg)) = &entry.image {
                 let topic = self.topics.image(hash);
                 transaction.push(&Message { kind: Kind::Image, topic, payload: jpeg.clone(), retain: false })?;
+                if let Some(scene) = &entry.scene {
+                    transaction.save_scene(hash, scene.bytes())?;
+                }
             }
             for (alarm, look) in &entry.looks {
                 transaction.save_look(&alarm.to_string(), look.values())?;
@@ -213,8 +218,9 @@ impl AlarmBook {
     }
 }
 
-fn picture(image: &Image, findings: &[Finding], config: &AlarmConfig) -> Result<(String, Vec<u8>)> {
-    let jpeg = snapshot::render(image, findings, config.snapshot_kib.get() as usize * 1024)?;
+fn picture(image: &Image, verdict: &Verdict, config: &AlarmConfig) -> Result<(String, Vec<u8>)> {
+    let most = config.snapshot_kib.get() as usize * 1024;
+    let jpeg = snapshot::render(image, &verdict.findings, verdict.heat.as_ref(), most)?;
     Ok((hex::encode(Sha256::digest(&jpeg)), jpeg))
 }
 

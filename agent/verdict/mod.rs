@@ -1,15 +1,18 @@
 //! From what the model and the anomaly check say to a verdict, and from verdicts to alarms.
 
 pub mod book;
+pub mod heat;
 pub mod scorecard;
 pub mod snapshot;
 pub mod track;
 
 use std::sync::Arc;
 
+use self::heat::Heat;
 use crate::frame::{Captured, Frame};
 use crate::inspector::Times;
 use crate::mqtt::payload::{Finding, Outcome};
+use crate::taught::Scene;
 
 /// The verdict on one picture.
 #[derive(Debug)]
@@ -22,6 +25,10 @@ pub struct Verdict {
     pub no_verdict: Option<String>,
     /// The anomaly check's raw score.
     pub anomaly: Option<f32>,
+    /// Where it looks strange, if it does.
+    pub heat: Option<Heat>,
+    /// What the network has seen, where something was found.
+    pub scene: Option<Scene>,
     /// Seconds from capture.
     pub latency: f32,
     /// How long the parts of the inspection took.

@@ -1,7 +1,9 @@
-//! The picture that goes with an alarm: the frame as captured, with a box around each finding.
+//! The picture that goes with an alarm: the frame as captured, with a box around each finding, and a tint where nobody knows
+//! what is strange.
 
 use anyhow::Result;
 
+use super::heat::Heat;
 use crate::frame::{Image, PixelFormat, jpeg};
 use crate::mqtt::payload::{AlarmKind, Finding};
 
@@ -10,12 +12,15 @@ const RIM: [u8; 3] = [20, 20, 20];
 const DEFECT: [u8; 3] = [230, 60, 30];
 const ANOMALY: [u8; 3] = [255, 190, 0];
 
-/// Draws the findings and encodes to at most `max_bytes`.
+/// Draws heat and findings and encodes to at most `max_bytes`.
 ///
 /// # Errors
 /// Sides over 65,535 px.
-pub fn render(image: &Image, findings: &[Finding], max_bytes: usize) -> Result<Vec<u8>> {
+pub fn render(image: &Image, findings: &[Finding], heat: Option<&Heat>, max_bytes: usize) -> Result<Vec<u8>> {
     let mut picture = to_rgb(image);
+    if let Some(heat) = heat {
+        heat.tint(&mut picture);
+    }
     let thickness = i64::from(image.width.max(image.height) / 320).max(1);
     for finding in findings {
         let colour = if finding.kind == AlarmKind::Anomaly { ANOMALY } else { DEFECT };
@@ -76,7 +81,7 @@ mod tests {
         };
         // One in the middle, and one that reaches over the frame's edge.
         let findings = [finding([40.0, 30.0, 60.0, 50.0]), finding([-20.0, -5.0, 9.0, 500.0])];
-        let back = still::decode(&render(&image, &findings, 100_000).unwrap(), 10_000).unwrap();
+        let back = still::decode(&render(&image, &findings, None, 100_000).unwrap(), 10_000).unwrap();
         let pixel = |x: usize, y: usize| &back.pixels[3 * (y * 100 + x)..][..3];
         assert!(pixel(39, 40)[0] > 180 && pixel(39, 40)[2] < 110, "{:?}", pixel(39, 40));
         assert!(pixel(50, 40).iter().all(|v| v.abs_diff(128) < 12), "{:?}", pixel(50, 40));

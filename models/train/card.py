@@ -73,6 +73,6 @@ def text(root, names, described, rows, version):
         "kind of camera and light; another plant's pictures differ, and what the detector then misses the anomaly check has to "
         "find. It was never shown a picture in which classes of two domains meet.",
         "",
-        "**Made by** `make model` (models/train/).",
+        "**Made by** the code in models/train/, in the rounds that its README tells; `make model` runs it.",
     ]
     return "\n".join(lines) + "\n"

@@ -1,0 +1,124 @@
+//! Where a frame looks strange, laid over its snapshot as a tint.
+//!
+//! Guarantees: what is as strange as the rest of the frame stays as captured; the strangest place is tinted by [`DEPTH`] at
+//! most, so that the defect itself can be seen; nothing is drawn outside the inspected region.
+
+use crate::anomaly::HeatMap;
+use crate::frame::Image;
+use crate::model::preprocess::Placement;
+
+/// Share of the colour at the strangest place.
+const DEPTH: f32 = 0.45;
+/// Of the height above the frame's median, below which nothing is tinted: what is above is what a region's box encloses.
+const FLOOR: f32 = 0.4;
+/// From the floor to the strangest place.
+const COLOURS: [[f32; 3]; 2] = [[255.0, 215.0, 0.0], [235.0, 30.0, 20.0]];
+
+/// A heat map over a frame.
+#[derive(Debug, Clone)]
+pub struct Heat {
+    /// Columns.
+    width: usize,
+    /// Rows.
+    height: usize,
+    /// `width * height` values, 0 at the median of the frame, 1 at its strangest place.
+    data: Vec<f32>,
+    /// Network input pixels a cell, in x and y.
+    cell: [f32; 2],
+    placement: Placement,
+}
+
+impl Heat {
+    /// Of a frame that lies in the network's input like this; `None` where no place is stranger than another.
+    #[must_use]
+    pub fn of(map: &HeatMap, placement: Placement) -> Option<Self> {
+        let mut sorted = map.data.clone();
+        sorted.sort_by(f32::total_cmp);
+        let (peak, median) = (*sorted.last()?, sorted[sorted.len() / 2]);
+        let height = peak - median;
+        let data = map.data.iter().map(|v| ((v - median) / height).clamp(0.0, 1.0)).collect();
+        let heat = Self { width: map.width, height: map.height, data, cell: map.cell, placement };
+        (height > 1e-6).then_some(heat)
+    }
+
+    /// Tints an RGB picture of the frame.
+    pub fn tint(&self, picture: &mut Image) {
+        let (width, height) = (picture.width as usize, picture.height as usize);
+        let place = &self.placement;
+        // Cell and share of the next one, for the middle of each column and row of the inspected region.
+        let along = |k: usize, n: usize, cells: usize| -> Vec<(usize, usize, f32)> {
+            let (first, end) = (place.start[k].max(0.0) as usize, (place.end[k].max(0.0) as usize).min(n));
+            let at = |pixel: usize| {
+                let cell = (pixel as f32 + 0.5 - place.origin[k]) / place.scale[k] / self.cell[k] - 0.5;
+                let cell = cell.clamp(0.0, cells as f32 - 1.0);
+                (pixel, cell as usize, cell.fract())
+            };
+            (first..end).map(at).collect()
+        };
+        let columns = along(0, width, self.width);
+        for (y, row, down) in along(1, height, self.height) {
+            let line = &self.data[row * self.width..][..self.width];
+            let below = &self.data[(row + 1).min(self.height - 1) * self.width..][..self.width];
+            for &(x, column, right) in &columns {
+                let next = (column + 1).min(self.width - 1);
+                let mix = |line: &[f32]| line[column] + (line[next] - line[column]) * right;
+                let value = mix(line) + (mix(below) - mix(line)) * down;
+                let over = (value - FLOOR) / (1.0 - FLOOR);
+                if over > 0.0 {
+                    let at = 3 * (y * width + x);
+                    for (c, sample) in picture.pixels[at..at + 3].iter_mut().enumerate() {
+                        let colour = COLOURS[0][c] + (COLOURS[1][c] - COLOURS[0][c]) * over;
+                        *sample = (f32::from(*sample) + (colour - f32::from(*sample)) * DEPTH * over).round() as u8;
+                    }
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::frame::PixelFormat;
+    use proptest::prelude::*;
+
+    fn map(width: usize, height: usize, hot: usize) -> HeatMap {
+        let data = (0..width * height).map(|n| if n == hot { 0.9 } else { 0.1 }).collect();
+        HeatMap { width, height, cell: [16.0; 2], data }
+    }
+
+    fn grey(width: u32, height: u32) -> Image {
+        let pixels = vec![100; (3 * width * height) as usize];
+        Image { width, height, format: PixelFormat::Rgb8, pixels, origin: None, truth: None }
+    }
+
+    #[test]
+    fn the_strange_place_is_tinted_and_the_rest_is_not() {
+        // An input of 64 x 64 over the frame's right half, at half its size.
+        let (origin, start, end) = ([128.0, 0.0], [128.0, 0.0], [256.0, 128.0]);
+        let placement = Placement { origin, scale: [2.0; 2], start, end };
+        let mut picture = grey(256, 128);
+        Heat::of(&map(4, 4, 5), placement).unwrap().tint(&mut picture);
+        let pixel = |x: usize, y: usize| &picture.pixels[3 * (y * 256 + x)..][..3];
+        let hot = pixel(128 + 48, 48);
+        assert!(hot[0] > 140 && hot[1] < 90 && hot[2] < 90, "{hot:?}");
+        for (x, y) in [(48, 48), (127, 48), (128, 0), (255, 127), (128 + 80, 48), (128 + 48, 90)] {
+            assert_eq!(pixel(x, y), [100; 3], "{x},{y}");
+        }
+    }
+
+    #[test]
+    fn an_even_frame_has_no_heat() {
+        assert!(Heat::of(&map(4, 4, 99), Placement::default()).is_none());
+        assert!(Heat::of(&HeatMap::default(), Placement::default()).is_none());
+    }
+
+    proptest! {
+        #[test]
+        fn no_placement_panics(numbers in prop::array::uniform8(-300.0_f32..600.0), hot in 0_usize..12) {
+            let [a, b, c, d, e, f, g, h] = numbers;
+            let placement = Placement { origin: [a, b], scale: [c / 100.0, d / 100.0], start: [e, f], end: [g, h] };
+            Heat::of(&map(4, 3, hot), placement).unwrap().tint(&mut grey(40, 30));
+        }
+    }
+}
