@@ -85,6 +85,8 @@ struct AnomalyLine {
     score: f32,
     #[serde(skip_serializing_if = "Option::is_none")]
     threshold: Option<f32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    probability: Option<f32>,
     regions: Vec<[f32; 4]>,
     #[serde(skip_serializing_if = "Option::is_none")]
     map: Option<String>,
@@ -189,6 +191,7 @@ fn inspect<'f>(
         Some(anomaly) => Some(AnomalyLine {
             score: anomaly.score,
             threshold: anomaly.standing.threshold(),
+            probability: anomaly.probability,
             regions: of(AlarmKind::Anomaly).map(|f| f.bbox).collect(),
             map: args.maps.as_ref().map(|dir| save_map(dir, file, &anomaly.map)).transpose()?,
         }),

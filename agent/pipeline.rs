@@ -195,6 +195,7 @@ fn inspect(lane: &Lane, inspector: &mut Inspector, captured: Captured, ticket: &
             captured,
             findings: judgement.findings,
             no_verdict: None,
+            probability: judgement.anomaly.as_ref().and_then(|a| a.probability),
             anomaly: judgement.anomaly.map(|a| a.score),
             heat: judgement.heat,
             scene: judgement.scene,
@@ -203,7 +204,17 @@ fn inspect(lane: &Lane, inspector: &mut Inspector, captured: Captured, ticket: &
         },
         Err(reason) => {
             let (findings, no_verdict) = (Vec::new(), Some(reason));
-            Verdict { captured, findings, no_verdict, anomaly: None, heat: None, scene: None, latency, times }
+            Verdict {
+                captured,
+                findings,
+                no_verdict,
+                anomaly: None,
+                probability: None,
+                heat: None,
+                scene: None,
+                latency,
+                times,
+            }
         }
     }
 }

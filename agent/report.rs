@@ -207,6 +207,7 @@ fn result(camera: &str, verdict: &Verdict) -> FrameResult {
         outcome: verdict.outcome(),
         reason: verdict.no_verdict.clone(),
         anomaly: verdict.anomaly,
+        anomaly_probability: verdict.probability,
         findings: verdict.findings.clone(),
         latency_ms: verdict.latency * 1000.0,
     }

@@ -60,6 +60,8 @@ impl HeatMap {
 pub struct Anomaly {
     /// The frame's raw score: larger is stranger. Comparable within one camera.
     pub score: f32,
+    /// How sure it is that the frame is anomalous, 0 to 1, 0.5 at the threshold; none while learning.
+    pub probability: Option<f32>,
     /// Where.
     pub map: HeatMap,
     /// Whether the score can be judged yet, and at which threshold.
@@ -126,6 +128,7 @@ impl Check {
         let everywhere = COMMON * map.mean();
         let score = (map.strongest() - everywhere).max(0.0);
         let standing = self.standing();
+        let probability = standing.is_calibrated().then(|| self.calibration.probability(score));
         let over = standing.threshold().filter(|threshold| score > *threshold);
         let regions = over.map_or_else(Vec::new, |threshold| {
             region::find(&map, threshold + everywhere, |peak| self.calibration.probability(peak - everywhere))
@@ -135,7 +138,7 @@ impl Check {
             self.calibration.add(score);
         }
         self.bank.offer(&self.patch, over.is_some());
-        Anomaly { score, map, standing, regions }
+        Anomaly { score, probability, map, standing, regions }
     }
 }
 

@@ -25,14 +25,14 @@ fn the_odd_one_stands_out_and_is_boxed() {
             normal = normal.max(anomaly.score);
         }
         if seed < calibrate::LEARNING {
-            assert!(!anomaly.standing.is_calibrated() && anomaly.regions.is_empty());
+            assert!(!anomaly.standing.is_calibrated() && anomaly.regions.is_empty() && anomaly.probability.is_none());
         }
     }
     let anomaly = check.score(&frame(81, true));
     assert!(anomaly.score > 2.0 * normal, "{} against {normal}", anomaly.score);
     let bbox = anomaly.regions[0].bbox;
     assert!(bbox[0] >= 48.0 && bbox[1] >= 48.0 && bbox[2] == 128.0 && bbox[3] == 128.0, "{bbox:?}");
-    assert!(anomaly.regions[0].score > 0.5);
+    assert!(anomaly.regions[0].score > 0.5 && anomaly.probability.unwrap() > 0.5);
 }
 
 #[test]

@@ -313,6 +313,9 @@ pub struct FrameResult {
     /// The anomaly check's raw score.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub anomaly: Option<f32>,
+    /// How sure the anomaly check is that something is wrong, 0 to 1, 0.5 at its threshold; left out while it is learning.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub anomaly_probability: Option<f32>,
     /// What was found.
     pub findings: Vec<Finding>,
     /// From capture to verdict.

@@ -25,6 +25,8 @@ pub struct Verdict {
     pub no_verdict: Option<String>,
     /// The anomaly check's raw score.
     pub anomaly: Option<f32>,
+    /// The same as a probability, once the check has learned.
+    pub probability: Option<f32>,
     /// Where it looks strange, if it does.
     pub heat: Option<Heat>,
     /// What the network has seen, where something was found.

@@ -36,6 +36,7 @@ fn verdict(seq: u64, findings: &[[f32; 4]]) -> Verdict {
         findings: findings.iter().map(finding).collect(),
         no_verdict: None,
         anomaly: None,
+        probability: None,
         heat: None,
         scene: None,
         latency: 0.0,
