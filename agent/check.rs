@@ -130,6 +130,6 @@ fn broker(config: &Config) -> Result<String> {
     tokio.block_on(async {
         let link = Link::connect(&options).await?;
         link.disconnect().await;
-        Ok(format!("{}:{} answers", options.host, options.port))
+        Ok(format!("{} answers", options.url))
     })
 }

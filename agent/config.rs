@@ -6,6 +6,7 @@
 
 pub mod camera;
 pub mod value;
+pub mod zone;
 
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
@@ -16,10 +17,11 @@ use thiserror::Error;
 
 pub use camera::{CameraConfig, FolderSource, RtspSource, SourceConfig, SyntheticSource, V4l2Source, VideoSource};
 use value::{
-    BrokerUrl, Count, Fraction, Frames, KeepAlive, KiB, MaxActive, Megapixels, MiB, Probability, QosLevel, Threads,
-    Window,
+    BrokerUrl, Count, DeadTime, Fraction, Frames, KeepAlive, KiB, MaxActive, Megapixels, MiB, Pixels, Probability,
+    QosLevel, Threads, Window,
 };
 pub use value::{ClassName, Milliseconds, Name};
+pub use zone::Zone;
 
 /// The whole file.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
@@ -63,7 +65,7 @@ pub struct GatewayConfig {
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct MqttConfig {
-    /// `mqtt://host:port`
+    /// `mqtt://host:port`, `mqtts://` for TLS, `ws://host:port/path` or `wss://` for WebSocket
     pub url: BrokerUrl,
     /// Client id; `inspectd-SITE-GATEWAY` where none is given.
     #[serde(default)]
@@ -71,9 +73,19 @@ pub struct MqttConfig {
     /// User name.
     #[serde(default)]
     pub user: Option<String>,
-    /// File with the password in its first line.
+    /// File with the password in its first line; `credential:NAME` is a credential of the systemd service.
     #[serde(default)]
     pub password_file: Option<PathBuf>,
+    /// With TLS: certificates in PEM of the authorities that may vouch for the broker; those that this machine trusts where none
+    /// is given.
+    #[serde(default)]
+    pub ca_file: Option<PathBuf>,
+    /// With TLS: our certificate in PEM, for a broker that wants one.
+    #[serde(default)]
+    pub cert_file: Option<PathBuf>,
+    /// The key of `cert_file`, in PEM.
+    #[serde(default)]
+    pub key_file: Option<PathBuf>,
     /// Seconds between signs of life; the broker declares the gateway offline after one and a half of it.
     #[serde(default = "defaults::keep_alive")]
     pub keep_alive_s: KeepAlive,
@@ -179,10 +191,42 @@ pub struct AlarmConfig {
     pub clear_after: Count,
     /// An alarm is updated when its score has risen by this much.
     pub update_step: Fraction,
-    /// Alarms that one camera may have active at the same time; more are counted, not raised.
+    /// Alarms that one camera may have active at the same time; where there would be more, one summary alarm (class `flood`)
+    /// counts them.
     pub max_active: MaxActive,
+    /// Seconds after an alarm was cleared in which nothing of its class is raised at its place. For still scenes.
+    pub dead_time_s: DeadTime,
+    /// What counts where, and how much.
+    pub rules: Vec<RuleConfig>,
     /// Largest snapshot, in KiB.
     pub snapshot_kib: KiB,
+}
+
+/// `[[alarm.rules]]`: for findings of some classes on some cameras. A finding counts unless a rule that matches it says no.
+#[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RuleConfig {
+    /// Names of classes, in which * is any text; `unknown` is what the model does not know. All where none is given.
+    #[serde(default)]
+    pub classes: Vec<String>,
+    /// Names of cameras, in which * is any text. All where none is given.
+    #[serde(default)]
+    pub cameras: Vec<String>,
+    /// Its severity; the last rule that matches has the say.
+    #[serde(default)]
+    pub severity: Option<Severity>,
+    /// It counts from this size on: pixels of the frame along the longer side of its box.
+    #[serde(default)]
+    pub min_size: Option<Pixels>,
+    /// It counts from this score on.
+    #[serde(default)]
+    pub min_score: Option<Fraction>,
+    /// It counts only if its middle lies in one of these zones.
+    #[serde(default)]
+    pub include: Vec<Zone>,
+    /// It does not count if its middle lies in one of these zones.
+    #[serde(default)]
+    pub exclude: Vec<Zone>,
 }
 
 /// `[outbox]`
@@ -241,6 +285,8 @@ impl Default for AlarmConfig {
             clear_after: Count::of(3),
             update_step: Fraction::of(0.1),
             max_active: MaxActive::of(20),
+            dead_time_s: DeadTime::of(0.0),
+            rules: Vec::new(),
             snapshot_kib: KiB::of(256),
         }
     }
@@ -321,6 +367,11 @@ impl Config {
                 return Err(error(Some(camera.name.span()), format!("cameras[{n}].name: "), message));
             }
         }
+        if config.mqtt.cert_file.is_some() != config.mqtt.key_file.is_some() {
+            let start = text.find("cert_file").or_else(|| text.find("key_file")).unwrap_or(0);
+            let message = "a certificate and its key go together: give both, or none".into();
+            return Err(error(Some(start..start), "mqtt.cert_file: ".into(), message));
+        }
         if config.alarm.raise_after > config.alarm.raise_within {
             let start = text.find("raise_after").unwrap_or(0);
             let message = "must not be larger than alarm.raise_within".into();
@@ -330,14 +381,24 @@ impl Config {
     }
 
     fn resolve(&mut self, base: &Path) {
-        let fix = |path: &mut PathBuf| *path = base.join(&*path);
+        let fix = |path: &mut PathBuf| *path = place(base, path);
         fix(&mut self.gateway.state_dir);
         fix(&mut self.model.bundle);
         self.model.runtime.as_mut().map(fix);
-        self.mqtt.password_file.as_mut().map(fix);
+        let MqttConfig { password_file, ca_file, cert_file, key_file, .. } = &mut self.mqtt;
+        [password_file, ca_file, cert_file, key_file].into_iter().flatten().for_each(fix);
         for camera in &mut self.cameras {
             camera.source.paths().into_iter().for_each(fix);
         }
+    }
+}
+
+/// A path in the file, from the folder of the file; `credential:NAME` is where systemd has put that credential of the service.
+fn place(base: &Path, path: &Path) -> PathBuf {
+    match path.to_str().and_then(|text| text.strip_prefix("credential:")) {
+        Some(name) => std::env::var_os("CREDENTIALS_DIRECTORY")
+            .map_or_else(|| Path::new("/run/credentials/inspectd.service").join(name), |dir| Path::new(&dir).join(name)),
+        None => base.join(path),
     }
 }
 

@@ -6,10 +6,10 @@
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
-use std::sync::mpsc::{self, Receiver};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow};
 use jiff::Timestamp;
@@ -41,10 +41,13 @@ use crate::stop::Stop;
 use crate::taught::School;
 use crate::verdict::Verdict;
 use crate::verdict::book::{AlarmBook, Entry, Identity};
+use crate::verdict::rules::Rules;
 use crate::verdict::scorecard::Scorecard;
 
 /// Verdicts between the workers and the alarm thread, each with its picture.
 const VERDICTS: usize = 4;
+/// How often alarms are looked at for what the time changes.
+const BOOK_TICK: Duration = Duration::from_secs(1);
 /// Results on their way to the session.
 const RESULTS: usize = 256;
 /// The end takes at most this long, whatever hangs.
@@ -129,17 +132,19 @@ async fn live(
     let shelf = Shelf::new(&config.gateway.state_dir, mark);
     let pipeline = Arc::new(pipeline(&config, bundle, &school));
     let keeper = Arc::new(Keeper::new(shelf, &config.cameras, Arc::clone(&pipeline))?);
+    let identity = Identity { site, gateway: gateway.clone(), model: model.clone() };
+    let names: Vec<_> = pipeline.lanes.iter().map(|lane| Arc::clone(&lane.feed.name)).collect();
+    let book = AlarmBook::open(identity.clone(), &config.alarm, &names, &outbox).or_exit(Exit::CannotCreate)?;
+    let book = Arc::new(Mutex::new(book));
     let office = Office {
         topics: topics.clone(),
-        gateway: gateway.clone(),
+        gateway,
+        book: Arc::clone(&book),
         keeper: Arc::clone(&keeper),
         school,
         outbox: Arc::clone(&outbox),
     };
     let (letterbox, answered, office) = answering(office)?;
-    let identity = Identity { site, gateway, model: model.clone() };
-    let names: Vec<_> = pipeline.lanes.iter().map(|lane| Arc::clone(&lane.feed.name)).collect();
-    let book = AlarmBook::open(identity.clone(), &config.alarm, &names, &outbox).or_exit(Exit::CannotCreate)?;
 
     let board = Arc::new(Board::default());
     let mut reporter = Reporter::new(topics.clone(), model, Arc::clone(&pipeline), Arc::clone(&outbox));
@@ -163,8 +168,15 @@ async fn live(
     let (stop, recording) = (Stop::default(), Stop::default());
     let (mut threads, verdicts) = inspecting(&config, &pipeline, inspectors, &stop)?;
     let results = Results::new(&config.mqtt, topics, result_sender);
-    let clerk =
-        Clerk { book, outbox: Arc::clone(&outbox), results, pipeline: Arc::clone(&pipeline), stop: recording.clone() };
+    let clerk = Clerk {
+        book,
+        rules: Rules::new(&config.alarm.rules),
+        outbox: Arc::clone(&outbox),
+        results,
+        pipeline: Arc::clone(&pipeline),
+        stop: recording.clone(),
+        ticked: Instant::now(),
+    };
     let cards = Arc::new(Mutex::new(vec![Scorecard::default(); pipeline.lanes.len()]));
     let shared = Arc::clone(&cards);
     spawn(&mut threads, "alarms".into(), move || clerk.work(&verdicts, &shared))?;
@@ -307,47 +319,91 @@ fn spawn(threads: &mut Vec<JoinHandle<()>>, name: String, f: impl FnOnce() + Sen
 
 /// Turns verdicts into alarms and results, on a thread of its own.
 struct Clerk {
-    book: AlarmBook,
+    book: Arc<Mutex<AlarmBook>>,
+    rules: Rules,
     outbox: Arc<Outbox>,
     results: Results,
     pipeline: Arc<Pipeline>,
     /// Ends the retrying of a record that the disk refuses.
     stop: Stop,
+    /// When alarms were last looked at for what the time changes.
+    ticked: Instant,
 }
 
 impl Clerk {
     fn work(mut self, verdicts: &Verdicts, cards: &Mutex<Vec<Scorecard>>) {
-        while let Ok((at, verdict)) = verdicts.recv() {
+        loop {
+            if self.ticked.elapsed() >= BOOK_TICK {
+                self.ticked = Instant::now();
+                self.tick();
+            }
+            let (at, mut verdict) = match verdicts.recv_timeout(BOOK_TICK) {
+                Ok(verdict) => verdict,
+                Err(RecvTimeoutError::Timeout) => continue,
+                Err(RecvTimeoutError::Disconnected) => return,
+            };
             let pipeline = Arc::clone(&self.pipeline);
             let lane = &pipeline.lanes[at];
-            let entry = self.book.decide(&lane.feed.name, &verdict, Timestamp::now());
-            lane.suppressed.store(self.book.suppressed(&lane.feed.name), Ordering::Relaxed);
+            let name = &lane.feed.name;
+            if let Some(size) = verdict.frame().map(|frame| (frame.image.width, frame.image.height)) {
+                self.rules.apply(name, size, &mut verdict.findings);
+            }
+            // Decided and recorded in one go, so that no command comes between.
+            let mut book = lock(&self.book);
+            let entry = book.decide(name, &verdict, Timestamp::now());
+            let recorded = book.record(&entry, &self.outbox);
+            lane.suppressed.store(book.suppressed(name), Ordering::Relaxed);
+            book.waiting = recorded.is_err();
+            drop(book);
             if let Some(truth) = verdict.frame().and_then(|f| f.image.truth.as_ref()) {
                 let raised: Vec<_> =
                     entry.changes().filter(|(t, _)| *t == Transition::Raised).map(|(_, b)| b.bbox).collect();
                 let ready = lane.with_judge(|j| j.check().is_none_or(|c| c.standing().is_calibrated()));
                 cards.lock().unwrap_or_else(PoisonError::into_inner)[at].add(truth, &raised, ready);
             }
-            self.record(&entry);
+            self.see_through(&entry, recorded);
             self.results.send(&lane.feed.name, &verdict);
         }
     }
 
+    /// What the passing of time changes.
+    fn tick(&self) {
+        let mut book = lock(&self.book);
+        let entry = book.tick(Timestamp::now());
+        match book.record(&entry, &self.outbox) {
+            Ok(()) => book.apply(&entry),
+            Err(e) => warn!("what comes off the shelf is tried again in a second: {e:#}"),
+        }
+        drop(book);
+        said(&entry);
+    }
+
     /// Records until it holds: while the disk refuses, this thread waits, the workers wait behind it, and the cameras
     /// drop frames; but nothing that was decided is lost.
-    fn record(&self, entry: &Entry) {
+    fn see_through(&self, entry: &Entry, mut recorded: Result<()>) {
         let mut backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(10));
-        while let Err(e) = self.book.record(entry, &self.outbox) {
+        while let Err(e) = recorded {
             error!("an alarm cannot be recorded: {e:#}; inspection waits until it can");
             self.outbox.set_trouble(Some(format!("alarms cannot be recorded, inspection waits: {e:#}")));
             if self.stop.wait(backoff.next_delay()) {
                 error!("stopped before an alarm could be recorded");
                 return;
             }
+            let mut book = lock(&self.book);
+            recorded = book.record(entry, &self.outbox);
+            book.waiting = recorded.is_err();
         }
         self.outbox.set_trouble(None);
-        for (transition, body) in entry.changes() {
-            info!(camera = %body.camera, class = %body.class, score = body.score, alarm = %body.alarm, "{transition:?}");
-        }
+        said(entry);
+    }
+}
+
+fn lock(book: &Mutex<AlarmBook>) -> MutexGuard<'_, AlarmBook> {
+    book.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn said(entry: &Entry) {
+    for (transition, body) in entry.changes() {
+        info!(camera = %body.camera, class = %body.class, score = body.score, alarm = %body.alarm, "{transition:?}");
     }
 }

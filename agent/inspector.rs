@@ -90,7 +90,7 @@ pub struct Judgement {
     pub findings: Vec<Finding>,
     /// What the anomaly check said.
     pub anomaly: Option<Anomaly>,
-    /// Where the frame looks strange, if that is a finding.
+    /// Where the frame looks strange, if that is an anomaly.
     pub heat: Option<Heat>,
     /// What the network has seen, where something was found.
     pub scene: Option<Scene>,
@@ -148,6 +148,7 @@ impl Judge {
                 score: d.score,
                 bbox: placement.to_frame(d.bbox),
                 look: None, // the model's own classes are not taught
+                appearance: Look::of(&forward.features, d.bbox),
             })
         });
         let regions = anomaly.iter().flat_map(|a| &a.regions);
@@ -159,14 +160,23 @@ impl Judge {
                 Some(Taught::Defect(class, severity)) => (AlarmKind::Defect, class, severity),
                 None => (AlarmKind::Anomaly, UNKNOWN.to_owned(), self.severity),
             };
-            Some(Finding { kind, class, severity, score: r.score, bbox: placement.to_frame(r.bbox), look })
+            Some(Finding {
+                kind,
+                class,
+                severity,
+                score: r.score,
+                bbox: placement.to_frame(r.bbox),
+                appearance: look.clone(),
+                look,
+            })
         });
         // Nothing is left of what was found in a letterbox's padding.
         let seen = |f: &Finding| f.bbox[2] > f.bbox[0] && f.bbox[3] > f.bbox[1];
         let findings: Vec<Finding> = named.chain(unknown).filter(seen).collect();
-        // A look is what the findings of the anomaly check have.
-        let strange = anomaly.as_ref().filter(|_| findings.iter().any(|f| f.look.is_some()));
-        let heat = strange.and_then(|a| Heat::of(&a.map, placement));
+        // What has no name yet: a person shall see why it is strange.
+        let strange: Vec<[f32; 4]> =
+            findings.iter().filter(|f| f.kind == AlarmKind::Anomaly).map(|f| placement.to_input(f.bbox)).collect();
+        let heat = anomaly.as_ref().and_then(|a| Heat::of(&a.map, &strange, placement));
         let scene = (!findings.is_empty()).then(|| Scene::of(&forward.features, &placement)).flatten();
         Judgement { findings, anomaly, heat, scene }
     }

@@ -99,7 +99,7 @@ impl Keeper {
         Ok((self.desks()[at].product.to_string(), self.shelf.products(camera)))
     }
 
-    /// From now on the camera looks at this product; gives the frames that its memory has seen.
+    /// From now on the camera looks at this product; gives the frames that its memory had seen when it was taken up.
     ///
     /// # Errors
     /// No such camera, no anomaly check, the disk refuses, or too many products; the camera then looks at what it did.
@@ -115,6 +115,7 @@ impl Keeper {
             self.shelf.set_current(camera, product)?;
             desk.product = product.clone();
             desk.saved = take_up(&self.shelf, lane, product, &desk.view);
+            return Ok(desk.saved);
         }
         Ok(lane.with_judge(|judge| judge.check().map_or(0, Check::seen)))
     }

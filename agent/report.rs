@@ -15,11 +15,11 @@ use crate::frame::Captured;
 use crate::frame::supervisor::{Phase, Status};
 use crate::mqtt::board::Board;
 use crate::mqtt::payload::{
-    AnomalyState, CameraPhase, CameraState, FrameResult, GatewayState, ModelRef, OutboxState, Outcome,
+    AnomalyState, CameraPhase, CameraState, DeadLetter, FrameResult, GatewayState, ModelRef, OutboxState, Outcome,
 };
 use crate::mqtt::session::Passing;
 use crate::mqtt::topics::Topics;
-use crate::outbox::{Counts, Outbox};
+use crate::outbox::{Counts, Dead, Outbox};
 use crate::pipeline::{Lane, Pipeline};
 use crate::verdict::Verdict;
 
@@ -38,6 +38,7 @@ pub struct Reporter {
     last: Vec<Shown>,
     gateway_due: Instant,
     counts: Counts,
+    dead: Option<DeadLetter>,
     trouble: Option<String>,
 }
 
@@ -63,13 +64,20 @@ impl Reporter {
             last,
             gateway_due: now,
             counts: Counts::default(),
+            dead: None,
             trouble: None,
         }
     }
 
     fn gateway(&mut self, online: bool, reason: Option<String>) -> GatewayState {
         match self.outbox.counts() {
-            Ok(counts) => self.counts = counts,
+            Ok(counts) => {
+                if counts.dead != self.counts.dead {
+                    let last = self.outbox.last_dead().unwrap_or_default(); // the counter says it all the same
+                    self.dead = last.map(|Dead { topic, reason }| DeadLetter { topic, reason });
+                }
+                self.counts = counts;
+            }
             Err(e) => error!("the outbox's counters cannot be read, the last ones stand: {e:#}"),
         }
         let counts = self.counts;
@@ -86,6 +94,7 @@ impl Reporter {
                 dropped: counts.dropped,
                 dead: counts.dead,
                 queued: counts.queued,
+                dead_letter: self.dead.clone(),
             },
             cameras: self.pipeline.lanes.iter().map(|lane| lane.feed.name.to_string()).collect(),
         }

@@ -6,7 +6,10 @@ use anyhow::Result;
 use clap::ValueEnum;
 use schemars::{Schema, schema_for};
 
-use crate::command::{Changeover, Forget, ListLessons, Products, Relearn, Teach};
+use crate::command::{
+    Acknowledge, Changeover, Comment, Forget, ListAlarms, ListLessons, Products, Quieten, Relearn, Release, Shelve,
+    Teach,
+};
 use crate::config::Config;
 use crate::model::bundle::Manifest;
 use crate::mqtt::payload::{Alarm, AlarmEvent, CameraState, FrameResult, GatewayState, Reply};
@@ -46,6 +49,26 @@ pub enum Name {
     Forget,
     /// `…/commands/lessons/{id}`
     Lessons,
+    /// `…/commands/ack/{id}`
+    Ack,
+    /// `…/commands/comment/{id}`
+    Comment,
+    /// `…/commands/shelve/{id}`
+    Shelve,
+    /// `…/commands/unshelve/{id}`
+    Unshelve,
+    /// `…/commands/suppress/{id}`
+    Suppress,
+    /// `…/commands/unsuppress/{id}`
+    Unsuppress,
+    /// `…/commands/out_of_service/{id}`
+    #[value(name = "out_of_service")]
+    OutOfService,
+    /// `…/commands/in_service/{id}`
+    #[value(name = "in_service")]
+    InService,
+    /// `…/commands/alarms/{id}`
+    Alarms,
     /// `inspect/v1/{site}/taught/{class}`
     Lesson,
     /// The configuration file.
@@ -70,6 +93,12 @@ pub fn schema(name: Name) -> Schema {
         Name::Teach => schema_for!(Teach),
         Name::Forget => schema_for!(Forget),
         Name::Lessons => schema_for!(ListLessons),
+        Name::Ack => schema_for!(Acknowledge),
+        Name::Comment => schema_for!(Comment),
+        Name::Shelve => schema_for!(Shelve),
+        Name::Suppress | Name::OutOfService => schema_for!(Quieten),
+        Name::Unshelve | Name::Unsuppress | Name::InService => schema_for!(Release),
+        Name::Alarms => schema_for!(ListAlarms),
         Name::Lesson => schema_for!(Lesson),
         Name::Config => schema_for!(Config),
         Name::Bundle => schema_for!(Manifest),

@@ -16,6 +16,7 @@ use crate::config::value::{BrokerUrl, Name};
 use crate::exit::{Exit, OrExit};
 use crate::mqtt::link::{Event, Link, LinkOptions};
 use crate::mqtt::payload::{AlarmEvent, GatewayState, Transition};
+use crate::mqtt::tls::TlsFiles;
 
 /// Largest message that is read.
 const MAX_PACKET: usize = 16 << 20;
@@ -28,7 +29,7 @@ const WELL_AFTER: Duration = Duration::from_secs(10);
 /// Arguments of `watch`.
 #[derive(clap::Args)]
 pub struct Args {
-    /// Address of the broker: `mqtt://HOST:PORT`.
+    /// Address of the broker: `mqtt://HOST:PORT`, `mqtts://` for TLS, `ws://HOST:PORT/PATH` or `wss://` for WebSocket.
     #[arg(long)]
     broker: String,
     /// Only this site.
@@ -46,6 +47,15 @@ pub struct Args {
     /// File with the password in its first line.
     #[arg(long)]
     password_file: Option<PathBuf>,
+    /// With TLS: authorities that may vouch for the broker, in PEM.
+    #[arg(long, value_name = "FILE")]
+    ca_file: Option<PathBuf>,
+    /// With TLS: our certificate in PEM, for a broker that wants one.
+    #[arg(long, value_name = "FILE", requires = "key_file")]
+    cert_file: Option<PathBuf>,
+    /// The key of the certificate, in PEM.
+    #[arg(long, value_name = "FILE", requires = "cert_file")]
+    key_file: Option<PathBuf>,
 }
 
 /// Watches until interrupted.
@@ -61,10 +71,9 @@ pub fn run(args: &Args) -> Result<()> {
             .with_context(|| format!("cannot make the folder {}", dir.display()))
             .or_exit(Exit::CannotCreate)?;
     }
-    let (host, port) = url.address();
     let options = LinkOptions {
-        host,
-        port,
+        url,
+        tls: TlsFiles { ca: args.ca_file.clone(), client: args.cert_file.clone().zip(args.key_file.clone()) },
         client_id: format!("inspectd-watch-{}", uuid::Uuid::now_v7()),
         user: args.user.clone(),
         password_file: args.password_file.clone(),
@@ -100,7 +109,7 @@ async fn watch(options: &LinkOptions, site: &str, mut printer: Printer) -> Resul
                 for topic in wanted {
                     link.subscribe(&format!("inspect/v1/{site}/+/{topic}")).map_err(|e| anyhow!(e))?;
                 }
-                eprintln!("watching {}:{}", options.host, options.port);
+                eprintln!("watching {}", options.url);
                 let reason = loop {
                     match link.next().await {
                         Event::Message { topic, payload, .. } => printer.message(&topic, &payload)?,
@@ -213,6 +222,12 @@ fn line(event: &AlarmEvent, colour: bool, picture: Option<&PathBuf>) -> String {
         Transition::Updated => "UPDATED",
         Transition::Acknowledged => "ACKED",
         Transition::Shelved => "SHELVED",
+        Transition::Unshelved => "UNSHELVED",
+        Transition::Suppressed => "SUPPRESSED",
+        Transition::Unsuppressed => "UNSUPPRESSED",
+        Transition::RemovedFromService => "OUT OF SERVICE",
+        Transition::ReturnedToService => "IN SERVICE",
+        Transition::Commented => "COMMENT",
         Transition::Cleared => "CLEARED",
     };
     let code = match (event.transition, body.severity) {

@@ -63,6 +63,18 @@ impl Room {
             (self.broker.retained(topic)?["anomaly"]["state"] == "calibrated").then_some(())
         });
     }
+
+    /// Waits until that many frames of the present product were seen; its retained state may still be the last one's.
+    #[track_caller]
+    pub fn seen(&self, product: &str, frames: u64) {
+        let mut asked = 0;
+        eventually(40, &format!("{frames} frames of {product}"), || {
+            asked += 1;
+            let order = json!({ "camera": "strip", "product": product });
+            let reply = self.ask("changeover", &format!("seen-{product}-{frames}-{asked}"), &order);
+            (reply["result"]["frames"].as_u64()? >= frames).then_some(())
+        });
+    }
 }
 
 pub fn memory(dir: &Path, product: &str) -> std::path::PathBuf {
@@ -78,7 +90,7 @@ fn a_product_is_learned_once_and_known_again_after_changeover_and_restart() {
     let reply = room.ask("changeover", "c1", &json!({ "camera": "strip", "product": "plate-4" }));
     assert_eq!((&reply["ok"], &reply["result"]["frames"]), (&json!(true), &json!(0)), "{reply}");
     assert!(memory(dir.path(), "default").is_file(), "the old product's memory is saved first");
-    room.calibrated();
+    room.seen("plate-4", 28);
     let back = room.ask("changeover", "c2", &json!({ "camera": "strip", "product": "default" }));
     assert!(back["result"]["frames"].as_u64().unwrap() >= 28, "known again at once: {back}");
     let products = room.ask("products", "c3", &json!({ "camera": "strip" }));
@@ -199,7 +211,7 @@ fn what_is_taught_on_one_gateway_is_named_on_another_within_two_seconds() {
 
     // The same by a region of the picture that goes with an alarm: it looks as the alarm does.
     let all = events.json();
-    let alarm = all.iter().rfind(|e| e["transition"] == "raised" && e["kind"] != "camera").unwrap();
+    let alarm = all.iter().rfind(|e| e["transition"] == "raised" && e["class"] == "strip/mark").unwrap();
     let region =
         |image: &Value, bbox: &Value| json!({ "class": "strip/other", "regions": [{ "image": image, "box": bbox }] });
     let clash = room.ask("teach", "g1", &region(&alarm["image"], &alarm["box"]));

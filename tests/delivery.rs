@@ -116,10 +116,17 @@ fn the_order_holds_across_a_reconnect() {
     broker.up();
     let have = received(&events).len();
     eventually(60, "more alarms", || (received(&events).len() >= have + 10).then_some(()));
-    // First sightings come in order; a duplicate after the cut may follow later.
+    // First sightings of what was queued come in order, and those of each alarm; a duplicate after the cut may follow later.
     let mut seen = BTreeSet::new();
-    let first: Vec<u64> = events.json().iter().filter_map(|e| e["seq"].as_u64()).filter(|s| seen.insert(*s)).collect();
-    assert!(first.is_sorted(), "{first:?}");
+    let all = events.json();
+    let first: Vec<&Value> = all.iter().filter(|e| seen.insert(e["seq"].as_u64())).collect();
+    let queued: Vec<u64> = first.iter().filter(|e| e["replayed"] == true).filter_map(|e| e["seq"].as_u64()).collect();
+    assert!(queued.is_sorted(), "{queued:?}");
+    let mut alarms: BTreeMap<String, Vec<u64>> = BTreeMap::new();
+    for event in first {
+        alarms.entry(event["alarm"].to_string()).or_default().push(event["seq"].as_u64().unwrap());
+    }
+    assert!(alarms.values().all(|seqs| seqs.is_sorted()), "{alarms:?}");
 }
 
 #[test]

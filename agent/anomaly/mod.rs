@@ -20,11 +20,13 @@ pub use region::Region;
 
 use crate::model::FeatureMap;
 
-/// One in so many places counts as a frame's strongest, by their mean: one place alone is noisier.
+/// One in so many places counts as a frame's strongest, by their mean: one place alone is noisier,
 const STRONGEST: usize = 64;
+/// and so are fewer than this, where small inputs have few places.
+const FEWEST: usize = 4;
 /// Share of a map's mean that is taken off its strongest places for the frame's score.
 const COMMON: f32 = 0.4;
-/// Frames in the bank from which on scores are comparable.
+/// Frames in the bank from which on scores count for the threshold.
 const SETTLED: usize = 4;
 
 /// How far each patch is from what was seen before.
@@ -43,7 +45,7 @@ pub struct HeatMap {
 impl HeatMap {
     fn strongest(&self) -> f32 {
         let mut data = self.data.clone();
-        let n = data.len().div_ceil(STRONGEST);
+        let n = data.len().div_ceil(STRONGEST).max(FEWEST).min(data.len());
         if n < data.len() {
             data.select_nth_unstable_by(n, |a, b| b.total_cmp(a));
         }

@@ -1,7 +1,7 @@
 //! The memories of all cameras and products on disk: `memory/CAMERA/PRODUCT.memory` in the state folder.
 //!
 //! Guarantees: a memory is there whole or not at all; one that cannot be used is no reason to stop, the camera then learns
-//! anew; a camera has at most [`PRODUCTS`] of them.
+//! anew; a camera has at most [`PRODUCTS`] of them, and beside them at most one that could not be used, the latest.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -17,6 +17,8 @@ pub const PRODUCTS: usize = 64;
 /// No memory is larger.
 const MAX_BYTES: u64 = 64 << 20;
 const SUFFIX: &str = "memory";
+/// Of one that could not be used.
+const UNUSABLE: &str = "unusable";
 /// Which product a camera looks at.
 const CURRENT: &str = "current";
 
@@ -51,7 +53,8 @@ impl Shelf {
             Memory::decode(&fs::read(&path).context("cannot be read")?, &self.mark, view).map(Some)
         };
         read().map_err(|e| {
-            let _ = fs::rename(&path, path.with_extension("unusable")); // what cannot be moved is written over in the end
+            self.unusable(camera).iter().for_each(|old| drop(fs::remove_file(old)));
+            let _ = fs::rename(&path, path.with_extension(UNUSABLE)); // what cannot be moved is written over in the end
             e.context(format!("{} cannot be used", path.display()))
         })
     }
@@ -78,12 +81,20 @@ impl Shelf {
         Ok(())
     }
 
-    /// Forgets a product.
+    /// Forgets a product, also what could not be used of it.
     ///
     /// # Errors
     /// The disk refuses.
     pub fn forget(&self, camera: &str, product: &Name) -> Result<()> {
-        durable::remove(&self.path(camera, product))
+        let path = self.path(camera, product);
+        durable::remove(&path.with_extension(UNUSABLE))?;
+        durable::remove(&path)
+    }
+
+    fn unusable(&self, camera: &str) -> Vec<PathBuf> {
+        let Ok(entries) = fs::read_dir(self.dir.join(camera)) else { return Vec::new() };
+        let paths = entries.filter_map(|entry| Some(entry.ok()?.path()));
+        paths.filter(|path| path.extension().is_some_and(|extension| extension == UNUSABLE)).collect()
     }
 
     /// The products that a camera has learned about, in alphabetical order.
@@ -155,6 +166,11 @@ mod tests {
         assert_eq!(fs::read(path.with_extension("unusable")).unwrap(), whole, "nothing is lost");
         fs::write(&path, &whole[..whole.len() - 1]).unwrap();
         assert!(why(&shelf).contains("its checksum does not hold"));
+        fs::write(dir.path().join("memory/a/y.1.memory"), b"else").unwrap();
+        shelf.load("a", &name("y.1"), "v").unwrap_err();
+        assert_eq!(shelf.unusable("a"), [path.with_file_name("y.1.unusable")], "the latest alone");
+        shelf.forget("a", &name("y.1")).unwrap();
+        assert_eq!(shelf.unusable("a"), Vec::<PathBuf>::new());
         fs::write(&path, b"").unwrap();
         assert!(why(&shelf).contains("has no header"));
     }

@@ -10,6 +10,7 @@
 //!   more than [`WAITING`] wait, the next is answered "busy" and forgotten.
 //! - Of lessons from the site the latest of each class waits, for at most as many classes as may be taught.
 
+mod alarms;
 mod order;
 mod teach;
 
@@ -22,6 +23,7 @@ use jiff::Timestamp;
 use serde_json::Value;
 use tracing::{info, warn};
 
+pub use alarms::{Acknowledge, Comment, ListAlarms, Quieten, Release, Shelve};
 pub use order::{Changeover, Forget, ListLessons, Order, Products, Relearn, Teach};
 
 use crate::config::Name;
@@ -31,6 +33,7 @@ use crate::mqtt::payload::Reply;
 use crate::mqtt::topics::Topics;
 use crate::outbox::{Kind, Message, Outbox};
 use crate::taught::{self, School};
+use crate::verdict::book::AlarmBook;
 
 /// Commands that may wait for their turn.
 const WAITING: usize = 32;
@@ -86,6 +89,8 @@ pub struct Office {
     pub keeper: Arc<Keeper>,
     /// What operators have taught.
     pub school: Arc<School>,
+    /// What is active.
+    pub book: Arc<Mutex<AlarmBook>>,
     /// What goes out.
     pub outbox: Arc<Outbox>,
 }
@@ -162,7 +167,13 @@ impl Office {
             if is_new {
                 transaction.save_reply(id, std::str::from_utf8(&payload).context("a reply is text")?)?;
             }
-            transaction.push(&Message { kind: Kind::Event, topic: self.topics.reply(id), payload, retain: false })
+            transaction.push(&Message {
+                kind: Kind::Reply,
+                topic: self.topics.reply(id),
+                payload,
+                retain: false,
+                subject: None,
+            })
         })
     }
 }

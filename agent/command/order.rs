@@ -8,10 +8,13 @@ use serde_json::{Value, json};
 use uuid::Uuid;
 
 use super::Office;
+use super::alarms::{Acknowledge, Comment, ListAlarms, Quieten, Release, Shelve};
 use crate::config::{ClassName, Name, Severity};
+use crate::verdict::quiet::Why;
 
 /// The commands there are.
-const COMMANDS: &str = "changeover, forget, lessons, products, relearn, teach";
+const COMMANDS: &str = "ack, alarms, changeover, comment, forget, in_service, lessons, out_of_service, products, relearn, shelve, \
+                        suppress, teach, unshelve, unsuppress";
 
 /// `…/commands/changeover/{id}`: from now on the camera looks at another product.
 #[derive(Debug, PartialEq, Deserialize, JsonSchema)]
@@ -105,6 +108,18 @@ pub enum Order {
     Forget(Forget),
     /// Which classes were taught.
     Lessons(ListLessons),
+    /// Somebody knows.
+    Acknowledge(Acknowledge),
+    /// Something is said.
+    Comment(Comment),
+    /// Put off.
+    Shelve(Shelve),
+    /// Quiet until it is taken back.
+    Quieten(Why, Quieten),
+    /// Quiet no more.
+    Release(Why, Release),
+    /// What is active, and what is quiet.
+    Alarms(ListAlarms),
 }
 
 impl Order {
@@ -120,6 +135,15 @@ impl Order {
             "teach" => Self::Teach(read(command, payload)?),
             "forget" => Self::Forget(read(command, payload)?),
             "lessons" => Self::Lessons(read(command, payload)?),
+            "ack" => Self::Acknowledge(read(command, payload)?),
+            "comment" => Self::Comment(read(command, payload)?),
+            "shelve" => Self::Shelve(read(command, payload)?),
+            "unshelve" => Self::Release(Why::Shelved, read(command, payload)?),
+            "suppress" => Self::Quieten(Why::SuppressedByDesign, read(command, payload)?),
+            "unsuppress" => Self::Release(Why::SuppressedByDesign, read(command, payload)?),
+            "out_of_service" => Self::Quieten(Why::OutOfService, read(command, payload)?),
+            "in_service" => Self::Release(Why::OutOfService, read(command, payload)?),
+            "alarms" => Self::Alarms(read(command, payload)?),
             _ => bail!("there is no command {command}; there are {COMMANDS}"),
         })
     }
@@ -146,6 +170,12 @@ impl Order {
             Self::Teach(teach) => office.teach(teach),
             Self::Forget(Forget { class }) => office.forget(class),
             Self::Lessons(_) => Ok(office.list_lessons()),
+            Self::Acknowledge(order) => office.acknowledge(order),
+            Self::Comment(order) => office.comment(order),
+            Self::Shelve(order) => office.shelve(order),
+            Self::Quieten(why, order) => office.quieten(*why, order),
+            Self::Release(why, order) => office.release(*why, order),
+            Self::Alarms(_) => Ok(office.list_alarms()),
         }
     }
 }
@@ -176,7 +206,7 @@ mod tests {
     fn what_is_wrong_is_said_and_what_would_be_right() {
         let deep = [b"[".repeat(10_000), b"]".repeat(10_000)].concat();
         for (command, payload, message) in [
-            ("dance", &b"{}"[..], "there is no command dance; there are changeover"),
+            ("dance", &b"{}"[..], "there is no command dance; there are ack, alarms, changeover"),
             ("products", b"", "missing field `camera`"),
             ("products", b"{\"camera\":\"a b\"}", "camera: \"a b\" is wrong: 1 to 64 letters"),
             ("products", b"{\"camera\":\"a\"} x", "there is more after the command"),

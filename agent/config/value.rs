@@ -60,6 +60,12 @@ ranged!(/// A span of time.
     Seconds, f64, 0.1, 86400.0, "seconds");
 ranged!(/// A span of time.
     Milliseconds, f64, 0.1, 60_000.0, "milliseconds");
+ranged!(/// A span of time, or none.
+    DeadTime, f64, 0.0, 86400.0, "seconds");
+ranged!(/// A span of time, at most a week.
+    Minutes, f64, 0.01, 10080.0, "minutes (a week at most)");
+ranged!(/// A length in a frame.
+    Pixels, f64, 0.0, 100_000.0, "pixels");
 ranged!(/// A share.
     Fraction, f64, 0.0, 1.0, "");
 ranged!(/// A rare event's share.
@@ -169,27 +175,66 @@ text!(/// The address of a stream, without secrets.
     }),
     "write rtsp://HOST[:PORT]/PATH; user and password go into `user` and `password_file`");
 text!(/// The address of a broker, without secrets.
-    BrokerUrl, "^mqtt://[^@/]+/?$",
+    BrokerUrl, "^(mqtts?://[^@/]+/?|wss?://[^@/]+(/[^@]*)?)$",
     |t| address(t).is_some(),
-    "write mqtt://HOST[:PORT]; user and password go into `user` and `password_file`");
+    "write mqtt://HOST[:PORT], mqtts:// for TLS, ws://HOST[:PORT]/PATH or wss:// for WebSocket; user and password go into \
+     `user` and `password_file`");
 
 impl BrokerUrl {
     /// Host and port.
     #[must_use]
     pub fn address(&self) -> (String, u16) {
-        address(&self.0).unwrap_or_default() // checked when it was made
+        let (_, host, port) = address(&self.0).unwrap_or_default(); // checked when it was made
+        (host, port)
+    }
+
+    /// How to speak with it.
+    #[must_use]
+    pub fn scheme(&self) -> Scheme {
+        address(&self.0).map(|(scheme, ..)| scheme).unwrap_or_default()
     }
 }
 
-/// Host and port of `mqtt://host[:port]`; 1883 where no port is given.
-fn address(url: &str) -> Option<(String, u16)> {
-    let rest = url.strip_prefix("mqtt://")?.trim_end_matches('/');
+/// How to speak with a broker.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Scheme {
+    /// Plain TCP.
+    #[default]
+    Mqtt,
+    /// TLS.
+    Mqtts,
+    /// WebSocket.
+    Ws,
+    /// WebSocket over TLS.
+    Wss,
+}
+
+impl Scheme {
+    /// Whether it is encrypted.
+    #[must_use]
+    pub fn is_secure(self) -> bool {
+        matches!(self, Self::Mqtts | Self::Wss)
+    }
+}
+
+/// Scheme, host and port of a broker's URL; the usual port where none is given.
+fn address(url: &str) -> Option<(Scheme, String, u16)> {
+    let (scheme, rest) = url.split_once("://")?;
+    let (scheme, usual) = match scheme {
+        "mqtt" => (Scheme::Mqtt, 1883),
+        "mqtts" => (Scheme::Mqtts, 8883),
+        "ws" => (Scheme::Ws, 80),
+        "wss" => (Scheme::Wss, 443),
+        _ => return None,
+    };
+    let (rest, path) = rest.split_once('/').unwrap_or((rest, ""));
     let (host, port) = match rest.rsplit_once(':') {
         Some((host, port)) if !rest.ends_with(']') => (host, port.parse().ok()?),
-        _ => (rest, 1883),
+        _ => (rest, usual),
     };
     let host = host.trim_start_matches('[').trim_end_matches(']');
-    (!host.is_empty() && !host.contains(['/', '@'])).then(|| (host.to_owned(), port))
+    let has_path = matches!(scheme, Scheme::Ws | Scheme::Wss);
+    (!host.is_empty() && !url.contains('@') && (has_path || path.is_empty())).then(|| (scheme, host.to_owned(), port))
 }
 
 /// A region of the frame, `[x0, y0, x1, y1]` in shares of its sides.

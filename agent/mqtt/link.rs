@@ -11,12 +11,14 @@ use std::time::Duration;
 
 use rumqttc::{
     AsyncClient, ConnectReturnCode, ConnectionError, EventLoop, Incoming, LastWill, MqttOptions, Outgoing, Publish,
-    QoS, SubscribeReasonCode,
+    QoS, SubscribeReasonCode, TlsConfiguration, Transport,
 };
 use thiserror::Error;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
+use super::tls::{self, TlsFiles};
+use crate::config::value::{BrokerUrl, Scheme};
 use crate::config::{MqttConfig, secret};
 
 /// A broker that does not answer in this time is not there.
@@ -31,10 +33,10 @@ const IDENTIFIERS: u16 = 1024;
 /// How to reach a broker.
 #[derive(Debug, Clone)]
 pub struct LinkOptions {
-    /// Host name or address.
-    pub host: String,
-    /// Port.
-    pub port: u16,
+    /// Its address.
+    pub url: BrokerUrl,
+    /// With TLS: whom to trust, and who we are.
+    pub tls: TlsFiles,
     /// Client id.
     pub client_id: String,
     /// User name.
@@ -55,10 +57,9 @@ impl LinkOptions {
     /// From the configuration.
     #[must_use]
     pub fn new(config: &MqttConfig, client_id: String) -> Self {
-        let (host, port) = config.url.address();
         Self {
-            host,
-            port,
+            url: config.url.clone(),
+            tls: TlsFiles { ca: config.ca_file.clone(), client: config.cert_file.clone().zip(config.key_file.clone()) },
             client_id,
             user: config.user.clone(),
             password_file: config.password_file.clone(),
@@ -79,7 +80,7 @@ pub enum LinkError {
     /// Nobody answered.
     #[error("no broker at {0}: {1}")]
     Unreachable(String, String),
-    /// The password file is missing.
+    /// The password file or a certificate is missing or wrong.
     #[error("{0:#}")]
     Secret(anyhow::Error),
 }
@@ -140,7 +141,16 @@ impl Link {
     /// # Errors
     /// [`LinkError`], in words for a technician.
     pub async fn connect(options: &LinkOptions) -> Result<Self, LinkError> {
-        let mut mqtt = MqttOptions::new(&options.client_id, &options.host, options.port);
+        let (host, port) = options.url.address();
+        let scheme = options.url.scheme();
+        let address = if matches!(scheme, Scheme::Ws | Scheme::Wss) { options.url.as_str() } else { &host };
+        let mut mqtt = MqttOptions::new(&options.client_id, address, port);
+        if scheme.is_secure() {
+            let config = TlsConfiguration::Rustls(tls::client_config(&options.tls).map_err(LinkError::Secret)?);
+            mqtt.set_transport(if scheme == Scheme::Wss { Transport::Wss(config) } else { Transport::Tls(config) });
+        } else if scheme == Scheme::Ws {
+            mqtt.set_transport(Transport::Ws);
+        }
         mqtt.set_keep_alive(options.keep_alive);
         mqtt.set_clean_session(!options.lasting);
         // What comes in is bounded by the broker. A limit here would end the connection, the broker would send the message
@@ -158,7 +168,7 @@ impl Link {
         if let Some((topic, payload)) = &options.will {
             mqtt.set_last_will(LastWill::new(topic, payload.clone(), QoS::AtLeastOnce, true));
         }
-        let place = format!("{}:{}", options.host, options.port);
+        let place = format!("{host}:{port}");
         let (client, mut event_loop) = AsyncClient::new(mqtt, usize::from(IDENTIFIERS));
         match tokio::time::timeout(CONNECT_TIMEOUT, event_loop.poll()).await {
             Err(_) => return Err(LinkError::Unreachable(place, "it does not answer".into())),

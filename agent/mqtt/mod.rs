@@ -4,4 +4,5 @@ pub mod board;
 pub mod link;
 pub mod payload;
 pub mod session;
+pub mod tls;
 pub mod topics;

@@ -12,7 +12,7 @@ use crate::taught::Look;
 
 /// What happened to an alarm.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "lowercase")]
+#[serde(rename_all = "snake_case")]
 pub enum Transition {
     /// It is new.
     Raised,
@@ -20,8 +20,20 @@ pub enum Transition {
     Updated,
     /// An operator has seen it.
     Acknowledged,
-    /// An operator has put it off.
+    /// An operator has put it off, until `until`.
     Shelved,
+    /// Its time on the shelf is over, or an operator has taken it off.
+    Unshelved,
+    /// The plant's state keeps it quiet.
+    Suppressed,
+    /// The plant's state does so no more.
+    Unsuppressed,
+    /// It is kept quiet for maintenance.
+    RemovedFromService,
+    /// Maintenance is over.
+    ReturnedToService,
+    /// An operator has said something about it.
+    Commented,
     /// The finding is gone.
     Cleared,
 }
@@ -154,6 +166,22 @@ pub struct AlarmBody {
     pub frame: FrameRef,
     /// Hash of the snapshot, published under `images/`.
     pub image: Option<String>,
+    /// An operator knows; also said while `state` says something else.
+    #[serde(default)]
+    pub acknowledged: bool,
+    /// When its time on the shelf ends, RFC 3339; while `state` is `shelved`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<String>", extend("format" = "date-time"))]
+    pub until: Option<Timestamp>,
+    /// Who did the last thing that was done by hand.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub by: Option<String>,
+    /// What was said about it last.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub comment: Option<String>,
+    /// Findings that the summary alarm of a flood (class `flood`) stands for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub count: Option<u64>,
 }
 
 /// `…/state`: the gateway, retained; its offline form is the last will.
@@ -180,7 +208,7 @@ pub struct GatewayState {
 }
 
 /// The queue in front of the broker, counted since it was made: `appended` is the sum of the other four.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 pub struct OutboxState {
     /// Messages ever appended.
     pub appended: u64,
@@ -192,6 +220,18 @@ pub struct OutboxState {
     pub dead: u64,
     /// Waiting.
     pub queued: u64,
+    /// What was set aside last.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dead_letter: Option<DeadLetter>,
+}
+
+/// A message that the broker would never take.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct DeadLetter {
+    /// Its topic.
+    pub topic: String,
+    /// Why, in words.
+    pub reason: String,
 }
 
 /// What a camera is doing.
@@ -231,7 +271,7 @@ pub struct CameraState {
     pub dropped: u64,
     /// Pictures that could not be decoded whole, or on which the model failed.
     pub no_verdict: u64,
-    /// Alarms that were not raised because `alarm.max_active` were active.
+    /// Findings that were counted in a flood alarm instead of raising one each.
     pub suppressed: u64,
     /// Times that the camera was given up and opened again.
     pub reopened: u64,
@@ -283,10 +323,14 @@ pub struct Finding {
     /// x0, y0, x1, y1 in pixels of the frame as captured.
     #[serde(rename = "box")]
     pub bbox: [f32; 4],
-    /// By which it can be known again; not published.
+    /// By which it can be taught; not published.
     #[serde(skip)]
     #[schemars(skip)]
     pub look: Option<Look>,
+    /// By which it is known again in the next frame; not published.
+    #[serde(skip)]
+    #[schemars(skip)]
+    pub appearance: Option<Look>,
 }
 
 /// `…/cameras/{camera}/results`: one inspected frame.

@@ -1,8 +1,9 @@
 //! Carries the outbox, the states and the results to the broker, for ever.
 //!
 //! Guarantees
-//! - Messages of the outbox go out in order, at most `window` of them unacknowledged, and are removed only when the
-//!   broker has acknowledged them. After a cut, everything unacknowledged goes out again over a fresh [`Link`].
+//! - Messages of each lane of the outbox go out in order, at most `window` of them unacknowledged, and are removed only when
+//!   the broker has acknowledged them. After a cut, everything unacknowledged goes out again over a fresh [`Link`].
+//! - What is new goes first: the backlog never has more than three quarters of the window.
 //! - A message over the packet limit is set aside and counted; it never blocks the rest.
 //! - Between attempts it waits 1 s to 60 s with jitter. A broker that takes messages and acknowledges none for
 //!   [`ACK_TIMEOUT`] is left.
@@ -23,7 +24,7 @@ use super::link::{Event, Link, LinkOptions, Receipt, Token};
 use super::payload::AlarmEvent;
 use crate::backoff::Backoff;
 use crate::command::{Incoming, Letterbox, Received};
-use crate::outbox::{Kind, Outbox, Queued};
+use crate::outbox::{Kind, Lane, Outbox, Queued};
 use crate::stop::Stop;
 
 /// A broker that acknowledges nothing for this long is left.
@@ -73,15 +74,17 @@ pub struct Session {
 }
 
 enum Sent {
-    Row(i64),
+    Row(Lane, i64),
     Other,
 }
 
 /// One connection's bookkeeping.
 struct Flight {
     link: Link,
-    /// The last row that was sent.
-    cursor: i64,
+    /// The last row that was sent of each lane.
+    cursors: [i64; 2],
+    /// Rows of the backlog that are not acknowledged.
+    backlog: usize,
     /// The last state that was sent.
     version: u64,
     sent: BTreeMap<Token, (Sent, Instant)>,
@@ -104,7 +107,7 @@ impl Session {
             let begun = Instant::now();
             let reason = match connected {
                 Ok(link) => {
-                    info!(broker = %self.options.host, "connected");
+                    info!(broker = %self.options.url, "connected");
                     // Results that waited through an outage are of no use any more.
                     while self.results.try_recv().is_ok() {}
                     self.outbox.went_online();
@@ -140,7 +143,8 @@ impl Session {
     async fn serve(&mut self, link: Link) -> Option<String> {
         let mut flight = Flight {
             link,
-            cursor: 0,
+            cursors: [0; 2],
+            backlog: 0,
             version: 0,
             sent: BTreeMap::new(),
             acknowledged: Vec::new(),
@@ -171,7 +175,8 @@ impl Session {
             tokio::select! {
                 event = flight.link.next() => match event {
                     Event::Acknowledged(token) => {
-                        if let Some((Sent::Row(id), _)) = flight.sent.remove(&token) {
+                        if let Some((Sent::Row(lane, id), _)) = flight.sent.remove(&token) {
+                            flight.backlog -= usize::from(lane == Lane::Backlog);
                             flight.acknowledged.push(id);
                             flight.flush_at.get_or_insert(Instant::now() + FLUSH);
                         }
@@ -225,17 +230,25 @@ impl Session {
             }
             flight.version = version;
         }
-        let room = self.window.saturating_sub(flight.sent.len());
+        self.fill_from(Lane::Live, flight, self.window)?;
+        // The rest of the window is kept for what is new, which then only waits for the backlog's share of one window.
+        let share = (self.window - self.window / 4).saturating_sub(flight.backlog);
+        self.fill_from(Lane::Backlog, flight, share)
+    }
+
+    fn fill_from(&self, lane: Lane, flight: &mut Flight, most: usize) -> anyhow::Result<()> {
+        let room = self.window.saturating_sub(flight.sent.len()).min(most);
         if room == 0 {
             return Ok(());
         }
-        for queued in self.outbox.peek(flight.cursor, room)? {
+        for queued in self.outbox.peek(lane, flight.cursors[lane as usize], room)? {
             let id = queued.id;
             let (topic, retain) = (queued.message.topic.clone(), queued.message.retain);
             let payload = marked(queued);
             if self.fits(&topic, &payload) {
                 let Some(token) = flight.link.publish(&topic, payload, 1, retain) else { return Ok(()) };
-                flight.sent.insert(token, (Sent::Row(id), Instant::now()));
+                flight.sent.insert(token, (Sent::Row(lane, id), Instant::now()));
+                flight.backlog += usize::from(lane == Lane::Backlog);
             } else {
                 let reason = format!("{} bytes are over mqtt.max_packet_kib", payload.len());
                 warn!(topic, "a message is set aside: {reason}");
@@ -244,7 +257,7 @@ impl Session {
                     error!("it could not be set aside: {e:#}");
                 }
             }
-            flight.cursor = id;
+            flight.cursors[lane as usize] = id;
         }
         Ok(())
     }

@@ -7,7 +7,12 @@
 //!    broker will never take it) or a quota, and each of the three is counted in the same transaction:
 //!    appended = delivered + dropped + dead + queued, at every instant and across restarts.
 //! 3. Sequence numbers of events are given out in the transaction that appends the event, so they have no gaps.
-//! 4. The queue is bounded in rows and bytes. When it is full, the oldest snapshots go first, then the oldest events.
+//! 4. The queue is bounded in rows and bytes. When it is full, the oldest snapshots go first, then replies, then what is about
+//!    alarms that are over, then the rest; last of all the empty messages that take an alarm off the broker, since nothing
+//!    else ever would.
+//! 5. There are two lanes, each in order: what comes while the broker is there need not wait behind what has gathered while it
+//!    was away. What is about an alarm of which something still waits in the backlog joins it there, so that the
+//!    transitions of one alarm never overtake each other.
 //!
 //! What it does not promise: that a message is delivered once. After a cut the broker may see it again, with the same
 //! id.
@@ -28,6 +33,8 @@ use tokio::sync::Notify;
 
 /// Replies to commands that are remembered.
 pub const REPLIES: usize = 1000;
+/// Bytes that are kept of a message that the broker will never take.
+const DEAD_BYTES: i64 = 64 * 1024;
 
 /// What a message is, which decides what goes first when the queue is full.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -39,6 +46,18 @@ pub enum Kind {
     Alarm = 1,
     /// A snapshot.
     Image = 2,
+    /// The answer to a command.
+    Reply = 3,
+}
+
+/// Where a message waits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(i64)]
+pub enum Lane {
+    /// It came while the broker was there.
+    Live = 0,
+    /// It came while the broker was away, or is about an alarm of which something waits here.
+    Backlog = 1,
 }
 
 /// A message to be appended.
@@ -52,6 +71,8 @@ pub struct Message {
     pub payload: Vec<u8>,
     /// Whether the broker keeps it.
     pub retain: bool,
+    /// The alarm that it is about; messages about the same one are sent in order.
+    pub subject: Option<String>,
 }
 
 /// A message that waits.
@@ -89,6 +110,15 @@ pub struct Counts {
     pub dead: u64,
     /// Waiting.
     pub queued: u64,
+}
+
+/// A message that the broker will never take.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Dead {
+    /// Its topic.
+    pub topic: String,
+    /// Why.
+    pub reason: String,
 }
 
 /// The queue. Shared between the side that decides and the side that sends.
@@ -157,7 +187,7 @@ impl Outbox {
     /// The marks cannot be written; the messages themselves are untouched.
     pub fn went_offline(&self) -> Result<()> {
         self.online.store(false, Ordering::Release);
-        self.lock().execute("UPDATE messages SET offline = 1 WHERE offline = 0", [])?;
+        self.lock().execute(schema::LEFT_BEHIND, [])?;
         Ok(())
     }
 
@@ -193,23 +223,26 @@ impl Outbox {
         Ok((result, pushed))
     }
 
-    /// The oldest `limit` messages behind `after`, in order.
+    /// The oldest `limit` messages of a lane behind `after`, in order.
     ///
     /// # Errors
     /// The file cannot be read.
-    pub fn peek(&self, after: i64, limit: usize) -> Result<Vec<Queued>> {
+    pub fn peek(&self, lane: Lane, after: i64, limit: usize) -> Result<Vec<Queued>> {
         let connection = self.lock();
         let mut statement = connection.prepare_cached(
-            "SELECT id, kind, topic, payload, retain, offline FROM messages WHERE id > ?1 ORDER BY id LIMIT ?2",
+            "SELECT id, kind, topic, payload, retain, subject, offline FROM messages WHERE lane = ?1 AND id > ?2 ORDER BY id \
+             LIMIT ?3",
         )?;
-        let rows = statement.query_map(params![after, limit as i64], |row| {
+        let rows = statement.query_map(params![lane as i64, after, limit as i64], |row| {
             let kind = match row.get::<_, i64>(1)? {
                 0 => Kind::Event,
                 1 => Kind::Alarm,
-                _ => Kind::Image,
+                2 => Kind::Image,
+                _ => Kind::Reply,
             };
-            let message = Message { kind, topic: row.get(2)?, payload: row.get(3)?, retain: row.get(4)? };
-            Ok(Queued { id: row.get(0)?, message, offline: row.get(5)? })
+            let (topic, payload, retain, subject) = (row.get(2)?, row.get(3)?, row.get(4)?, row.get(5)?);
+            let message = Message { kind, topic, payload, retain, subject };
+            Ok(Queued { id: row.get(0)?, message, offline: row.get(6)? })
         })?;
         rows.collect::<rusqlite::Result<_>>().context("the outbox cannot be read")
     }
@@ -241,8 +274,8 @@ impl Outbox {
         let mut connection = self.lock();
         let transaction = connection.transaction()?;
         transaction.execute(
-            "INSERT INTO dead (id, topic, payload, reason) SELECT id, topic, payload, ?2 FROM messages WHERE id = ?1",
-            params![id, reason],
+            "INSERT INTO dead (id, topic, payload, reason) SELECT id, topic, substr(payload, 1, ?3), ?2 FROM messages WHERE id = ?1",
+            params![id, reason, DEAD_BYTES],
         )?;
         let removed = transaction.execute("DELETE FROM messages WHERE id = ?1", [id])?;
         // The table is for looking up what went wrong, so the latest will do.
@@ -250,6 +283,17 @@ impl Outbox {
         schema::count(&transaction, "dead", removed as u64)?;
         transaction.commit()?;
         Ok(())
+    }
+
+    /// What was set aside last.
+    ///
+    /// # Errors
+    /// The file cannot be read.
+    pub fn last_dead(&self) -> Result<Option<Dead>> {
+        let connection = self.lock();
+        let mut statement = connection.prepare_cached("SELECT topic, reason FROM dead ORDER BY id DESC LIMIT 1")?;
+        let dead = |row: &rusqlite::Row| Ok(Dead { topic: row.get(0)?, reason: row.get(1)? });
+        statement.query_row([], dead).optional().context("the dead letters cannot be read")
     }
 
     /// The counters.
@@ -269,7 +313,7 @@ impl Outbox {
         })
     }
 
-    /// The alarms that were active when the last transaction ended: what was saved under each id.
+    /// The alarms that were active or not yet acknowledged when the last transaction ended: what was saved under each id.
     ///
     /// # Errors
     /// The file cannot be read.
@@ -290,6 +334,18 @@ impl Outbox {
         let connection = self.lock();
         let mut statement = connection.prepare_cached("SELECT body FROM replies WHERE id = ?1")?;
         statement.query_row([id], |row| row.get(0)).optional().context("the replies cannot be read")
+    }
+}
+
+impl Outbox {
+    /// What was noted under a name.
+    ///
+    /// # Errors
+    /// The file cannot be read.
+    pub fn note(&self, name: &str) -> Result<Option<String>> {
+        let connection = self.lock();
+        let mut statement = connection.prepare_cached("SELECT value FROM notes WHERE name = ?1")?;
+        statement.query_row([name], |row| row.get(0)).optional().context("the notes cannot be read")
     }
 }
 
@@ -316,10 +372,11 @@ impl Transaction<'_> {
     /// The file cannot be written.
     pub fn push(&mut self, message: &Message) -> Result<()> {
         let mut statement = self.inner.prepare_cached(
-            "INSERT INTO messages (kind, topic, payload, retain, offline) VALUES (?1, ?2, ?3, ?4, ?5)",
+            "INSERT INTO messages (kind, topic, payload, retain, subject, offline, lane) VALUES (?1, ?2, ?3, ?4, ?5, ?6, \
+             ?6 OR (?5 IS NOT NULL AND EXISTS (SELECT 1 FROM messages WHERE subject = ?5 AND lane = 1)))",
         )?;
-        let Message { kind, topic, payload, retain } = message;
-        statement.execute(params![*kind as i64, topic, payload, retain, self.offline])?;
+        let Message { kind, topic, payload, retain, subject } = message;
+        statement.execute(params![*kind as i64, topic, payload, retain, subject, self.offline])?;
         self.pushed += 1;
         Ok(())
     }
@@ -335,16 +392,27 @@ impl Transaction<'_> {
         Ok(())
     }
 
-    /// Keeps an active alarm across restarts.
+    /// Keeps an alarm across restarts; `active` is whether its messages go last when the queue is full.
     ///
     /// # Errors
     /// The file cannot be written.
-    pub fn save_alarm(&mut self, id: &str, body: &str) -> Result<()> {
-        self.inner.execute("INSERT OR REPLACE INTO alarms (id, body) VALUES (?1, ?2)", [id, body])?;
+    pub fn save_alarm(&mut self, id: &str, body: &str, active: bool) -> Result<()> {
+        let mut statement =
+            self.inner.prepare_cached("INSERT OR REPLACE INTO alarms (id, body, active) VALUES (?1, ?2, ?3)")?;
+        statement.execute(params![id, body, active])?;
         Ok(())
     }
 
-    /// Forgets an alarm that is active no more.
+    /// Notes something under a name, in place of what was noted there.
+    ///
+    /// # Errors
+    /// The file cannot be written.
+    pub fn save_note(&mut self, name: &str, value: &str) -> Result<()> {
+        self.inner.execute("INSERT OR REPLACE INTO notes (name, value) VALUES (?1, ?2)", [name, value])?;
+        Ok(())
+    }
+
+    /// Forgets an alarm that is over.
     ///
     /// # Errors
     /// The file cannot be written.

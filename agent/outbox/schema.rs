@@ -11,13 +11,18 @@ use tracing::error;
 use super::Quota;
 
 const FILE: &str = "outbox.sqlite";
+/// What waits has missed the broker.
+pub const LEFT_BEHIND: &str = "UPDATE messages SET offline = 1, lane = 1 WHERE offline = 0";
+/// Sizes are counted as a row takes room on the disk: beside payload and topic about 200 bytes, with subject and indexes.
 const TABLES: &str = "
     CREATE TABLE IF NOT EXISTS messages (
         id INTEGER PRIMARY KEY AUTOINCREMENT, kind INTEGER NOT NULL, topic TEXT NOT NULL, payload BLOB NOT NULL,
-        retain INTEGER NOT NULL, offline INTEGER NOT NULL);
+        retain INTEGER NOT NULL, subject TEXT, offline INTEGER NOT NULL, lane INTEGER NOT NULL);
     CREATE INDEX IF NOT EXISTS images ON messages (id) WHERE kind = 2;
+    CREATE INDEX IF NOT EXISTS lanes ON messages (lane, id);
+    CREATE INDEX IF NOT EXISTS subjects ON messages (subject, lane) WHERE subject IS NOT NULL;
     CREATE TABLE IF NOT EXISTS counters (name TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID;
-    CREATE TABLE IF NOT EXISTS alarms (id TEXT PRIMARY KEY, body TEXT NOT NULL) WITHOUT ROWID;
+    CREATE TABLE IF NOT EXISTS alarms (id TEXT PRIMARY KEY, body TEXT NOT NULL, active INTEGER NOT NULL DEFAULT 1) WITHOUT ROWID;
     CREATE TABLE IF NOT EXISTS replies (n INTEGER PRIMARY KEY AUTOINCREMENT, id TEXT NOT NULL UNIQUE, body TEXT NOT NULL);
     CREATE TABLE IF NOT EXISTS looks (n INTEGER PRIMARY KEY AUTOINCREMENT, alarm TEXT NOT NULL UNIQUE, look BLOB NOT NULL);
     CREATE TABLE IF NOT EXISTS scenes (n INTEGER PRIMARY KEY AUTOINCREMENT, image TEXT NOT NULL UNIQUE, scene BLOB NOT NULL);
@@ -28,10 +33,21 @@ const TABLES: &str = "
     CREATE TABLE IF NOT EXISTS sizes (images INTEGER PRIMARY KEY, n INTEGER NOT NULL, bytes INTEGER NOT NULL);
     INSERT OR IGNORE INTO sizes VALUES (0, 0, 0), (1, 0, 0);
     CREATE TRIGGER IF NOT EXISTS grow AFTER INSERT ON messages BEGIN
-        UPDATE sizes SET n = n + 1, bytes = bytes + length(new.payload) WHERE images = (new.kind = 2); END;
+        UPDATE sizes SET n = n + 1, bytes = bytes + length(new.payload) + length(new.topic) + 200
+            WHERE images = (new.kind = 2); END;
     CREATE TRIGGER IF NOT EXISTS shrink AFTER DELETE ON messages BEGIN
-        UPDATE sizes SET n = n - 1, bytes = bytes - length(old.payload) WHERE images = (old.kind = 2); END;
-    UPDATE messages SET offline = 1 WHERE offline = 0;
+        UPDATE sizes SET n = n - 1, bytes = bytes - length(old.payload) - length(old.topic) - 200
+            WHERE images = (old.kind = 2); END;
+";
+/// Of the first files, which had one lane and counted payloads alone.
+const ONE_LANE: &str = "
+    ALTER TABLE messages ADD COLUMN subject TEXT;
+    ALTER TABLE messages ADD COLUMN lane INTEGER NOT NULL DEFAULT 1;
+    ALTER TABLE alarms ADD COLUMN active INTEGER NOT NULL DEFAULT 1;
+    DROP TRIGGER grow;
+    DROP TRIGGER shrink;
+    UPDATE sizes SET bytes = (SELECT coalesce(sum(length(payload) + length(topic) + 200), 0) FROM messages
+        WHERE (kind = 2) = sizes.images);
 ";
 
 /// Takes a state folder for this process, for as long as the file is held.
@@ -93,7 +109,14 @@ fn connect(path: &Path) -> Result<Connection> {
         )
         .into());
     }
-    connection.execute_batch(TABLES)?;
+    // The log is cut back after it has grown, so that a long transaction does not hold the disk for ever.
+    connection.pragma_update(None, "journal_size_limit", 4 << 20)?;
+    let columns = |name: &str| -> rusqlite::Result<bool> {
+        connection
+            .query_row("SELECT count(*) FROM pragma_table_info('messages') WHERE name = ?1", [name], |row| row.get(0))
+    };
+    let old = columns("id")? && !columns("lane")?;
+    connection.execute_batch(&format!("BEGIN; {} {TABLES} {LEFT_BEHIND}; COMMIT;", if old { ONE_LANE } else { "" }))?;
     Ok(connection)
 }
 
@@ -120,8 +143,16 @@ pub fn counter(connection: &Connection, name: &str) -> Result<u64> {
     Ok(statement.query_row([name], |row| row.get::<_, i64>(0))? as u64)
 }
 
-/// Drops what is over the quota: oldest snapshots, then oldest events and states, and last of all the empty messages
-/// that take cleared alarms off the broker, since nothing else ever would.
+/// What goes first when there is no room for messages that are no snapshots; in each the oldest first.
+const GOES: [&str; 4] = [
+    "kind = 3",
+    "kind != 2 AND length(payload) > 0 AND NOT EXISTS (SELECT 1 FROM alarms WHERE alarms.id = subject AND active)",
+    "kind != 2 AND length(payload) > 0",
+    "kind != 2",
+];
+
+/// Drops what is over the quota: oldest snapshots, then replies, then what is about alarms that are over, then the rest, and last
+/// of all the empty messages that take alarms off the broker, since nothing else ever would.
 pub fn make_room(connection: &Connection, quota: Quota) -> Result<()> {
     let size = |images: i64| -> Result<(u64, u64)> {
         let mut statement = connection.prepare_cached("SELECT n, bytes FROM sizes WHERE images = ?1")?;
@@ -135,7 +166,7 @@ pub fn make_room(connection: &Connection, quota: Quota) -> Result<()> {
         let which: &[&str] = if images > 0 && (image_bytes > quota.image_bytes || crowded) {
             &["kind = 2"]
         } else if events > 0 && (event_bytes > quota.event_bytes || crowded) {
-            &["kind != 2 AND NOT (kind = 1 AND length(payload) = 0)", "kind != 2"]
+            &GOES
         } else {
             break;
         };

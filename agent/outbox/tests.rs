@@ -3,7 +3,7 @@ use super::*;
 const QUOTA: Quota = Quota { messages: 1000, image_bytes: 1 << 20, event_bytes: 1 << 20 };
 
 fn message(kind: Kind, payload: &[u8]) -> Message {
-    Message { kind, topic: "t".into(), payload: payload.to_vec(), retain: false }
+    Message { kind, topic: "t".into(), payload: payload.to_vec(), retain: false, subject: None }
 }
 
 fn push(outbox: &Outbox, kind: Kind, payload: &[u8]) -> u64 {
@@ -31,14 +31,14 @@ fn in_order_until_acknowledged_and_across_restarts() {
         for n in 0..5_u8 {
             assert_eq!(push(&outbox, Kind::Event, &[n]), u64::from(n) + 1);
         }
-        let queued = outbox.peek(0, 3).unwrap();
+        let queued = outbox.peek(Lane::Live, 0, 3).unwrap();
         assert_eq!(queued.iter().map(|q| q.message.payload[0]).collect::<Vec<_>>(), [0, 1, 2]);
         assert!(queued.iter().all(|q| !q.offline));
         outbox.delivered(&[queued[0].id, queued[1].id, queued[1].id, 999]).unwrap();
-        assert_eq!(outbox.peek(queued[2].id, 10).unwrap().len(), 2);
+        assert_eq!(outbox.peek(Lane::Live, queued[2].id, 10).unwrap().len(), 2);
     }
     let outbox = Outbox::open(dir.path(), QUOTA).unwrap();
-    let queued = outbox.peek(0, 10).unwrap();
+    let queued = outbox.peek(Lane::Backlog, 0, 10).unwrap();
     assert_eq!(queued.iter().map(|q| q.message.payload[0]).collect::<Vec<_>>(), [2, 3, 4]);
     assert!(queued.iter().all(|q| q.offline), "they waited without a broker");
     assert_eq!(push(&outbox, Kind::Event, &[5]), 6, "sequence numbers go on");
@@ -54,7 +54,105 @@ fn what_waits_when_the_broker_goes_is_marked() {
     outbox.went_offline().unwrap();
     outbox.went_online();
     push(&outbox, Kind::Event, b"b");
-    assert_eq!(outbox.peek(0, 9).unwrap().iter().map(|q| q.offline).collect::<Vec<_>>(), [true, false]);
+    let waits = |lane| -> Vec<(Vec<u8>, bool)> {
+        outbox.peek(lane, 0, 9).unwrap().into_iter().map(|q| (q.message.payload, q.offline)).collect()
+    };
+    assert_eq!(waits(Lane::Backlog), [(b"a".to_vec(), true)]);
+    assert_eq!(waits(Lane::Live), [(b"b".to_vec(), false)]);
+}
+
+#[test]
+fn what_is_new_need_not_wait_but_transitions_of_one_alarm_stay_in_order() {
+    let dir = tempfile::tempdir().unwrap();
+    let outbox = Outbox::open(dir.path(), QUOTA).unwrap();
+    let about = |alarm: &str, payload: &[u8]| {
+        let message = Message { subject: Some(alarm.into()), ..message(Kind::Event, payload) };
+        outbox.transaction(|t| t.push(&message)).unwrap();
+    };
+    about("old", b"raised");
+    outbox.went_online();
+    about("new", b"raised too");
+    about("old", b"cleared");
+    let waits = |lane| -> Vec<(Vec<u8>, bool)> {
+        outbox.peek(lane, 0, 9).unwrap().into_iter().map(|q| (q.message.payload, q.offline)).collect()
+    };
+    assert_eq!(waits(Lane::Live), [(b"raised too".to_vec(), false)]);
+    assert_eq!(waits(Lane::Backlog), [(b"raised".to_vec(), true), (b"cleared".to_vec(), false)]);
+    // Once all of it is delivered, the alarm is live again.
+    let ids: Vec<i64> = outbox.peek(Lane::Backlog, 0, 9).unwrap().iter().map(|q| q.id).collect();
+    outbox.delivered(&ids).unwrap();
+    about("old", b"raised again");
+    assert_eq!(waits(Lane::Live).len(), 2);
+    outbox.went_offline().unwrap();
+    assert!(waits(Lane::Live).is_empty() && waits(Lane::Backlog).iter().all(|(_, offline)| *offline));
+}
+
+#[test]
+fn a_full_queue_keeps_active_alarms_longest() {
+    let dir = tempfile::tempdir().unwrap();
+    let quota = Quota { messages: 6, image_bytes: 1 << 20, event_bytes: 1 << 20 };
+    let outbox = Outbox::open(dir.path(), quota).unwrap();
+    let about = |kind, alarm: &str, payload: &[u8]| {
+        let message = Message { subject: Some(alarm.into()), ..message(kind, payload) };
+        outbox.transaction(|t| t.push(&message)).unwrap();
+    };
+    outbox
+        .transaction(|t| t.save_alarm("active", "{}", true).and_then(|()| t.save_alarm("over", "{}", false)))
+        .unwrap();
+    about(Kind::Event, "active", b"raised");
+    about(Kind::Event, "over", b"raised");
+    about(Kind::Event, "over", b"cleared");
+    about(Kind::Alarm, "over", b"");
+    push(&outbox, Kind::Reply, b"reply");
+    push(&outbox, Kind::Image, b"image");
+    let left = || -> Vec<Vec<u8>> {
+        outbox.peek(Lane::Backlog, 0, 9).unwrap().into_iter().map(|q| q.message.payload).collect()
+    };
+    let mut gone = Vec::new();
+    for _ in 0..6 {
+        let before = left();
+        about(Kind::Event, "active", b"updated");
+        let after = left();
+        gone.extend(before.into_iter().filter(|payload| !after.contains(payload)));
+        assert_eq!(after.len(), 6);
+    }
+    let wanted: [&[u8]; 5] = [b"image", b"reply", b"raised", b"cleared", b"raised"];
+    // "raised" is there twice: the one that is over goes before "cleared", the active one's after it.
+    let mut wanted: Vec<_> = wanted.iter().map(|w| w.to_vec()).collect();
+    wanted.remove(2);
+    assert_eq!(gone, wanted, "and the empty message is still there");
+    assert!(left().contains(&Vec::new()));
+    assert_adds_up(&outbox);
+}
+
+#[test]
+fn a_file_of_one_lane_is_taken_over() {
+    let dir = tempfile::tempdir().unwrap();
+    let old = Connection::open(dir.path().join("outbox.sqlite")).unwrap();
+    old.execute_batch(
+        "CREATE TABLE messages (id INTEGER PRIMARY KEY AUTOINCREMENT, kind INTEGER NOT NULL, topic TEXT NOT NULL,
+            payload BLOB NOT NULL, retain INTEGER NOT NULL, offline INTEGER NOT NULL);
+         CREATE TABLE sizes (images INTEGER PRIMARY KEY, n INTEGER NOT NULL, bytes INTEGER NOT NULL);
+         INSERT INTO sizes VALUES (0, 1, 3), (1, 0, 0);
+         CREATE TRIGGER grow AFTER INSERT ON messages BEGIN UPDATE sizes SET n = n + 1; END;
+         CREATE TRIGGER shrink AFTER DELETE ON messages BEGIN UPDATE sizes SET n = n - 1; END;
+         CREATE TABLE alarms (id TEXT PRIMARY KEY, body TEXT NOT NULL) WITHOUT ROWID;
+         CREATE TABLE counters (name TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID;
+         INSERT INTO counters VALUES ('appended', 1), ('seq', 1);
+         INSERT INTO messages (kind, topic, payload, retain, offline) VALUES (0, 't', 'old', 0, 0);",
+    )
+    .unwrap();
+    drop(old);
+    for _ in 0..2 {
+        let outbox = Outbox::open(dir.path(), QUOTA).unwrap();
+        let queued = outbox.peek(Lane::Backlog, 0, 9).unwrap();
+        assert_eq!((queued.len(), queued[0].message.payload.as_slice(), queued[0].offline), (1, &b"old"[..], true));
+        assert_adds_up(&outbox);
+    }
+    let outbox = Outbox::open(dir.path(), QUOTA).unwrap();
+    outbox.delivered(&[1]).unwrap();
+    assert_eq!(push(&outbox, Kind::Event, b"new"), 2);
+    assert_eq!(assert_adds_up(&outbox).queued, 1);
 }
 
 #[test]
@@ -67,7 +165,7 @@ fn one_process_at_a_time_and_a_look_from_outside() {
     let second = format!("{:#}", Outbox::open(dir.path(), QUOTA).err().unwrap());
     assert!(second.contains("another inspectd"), "{second}");
     assert_eq!(Outbox::waiting(dir.path()).unwrap(), 1);
-    assert!(!outbox.peek(0, 1).unwrap()[0].offline, "a look changes nothing");
+    assert!(!outbox.peek(Lane::Live, 0, 1).unwrap()[0].offline, "a look changes nothing");
 }
 
 #[test]
@@ -79,7 +177,7 @@ fn a_full_queue_keeps_what_takes_an_alarm_off_the_broker() {
     for _ in 0..20 {
         push(&outbox, Kind::Event, b"e");
     }
-    let left = outbox.peek(0, 9).unwrap();
+    let left = outbox.peek(Lane::Backlog, 0, 9).unwrap();
     assert_eq!((left.len(), left[0].message.kind), (5, Kind::Alarm));
     assert_adds_up(&outbox);
 }
@@ -92,7 +190,7 @@ fn a_failed_transaction_leaves_no_trace() {
     let failed: Result<()> = outbox.transaction(|t| {
         t.next_seq()?;
         t.push(&message(Kind::Event, b"b"))?;
-        t.save_alarm("x", "{}")?;
+        t.save_alarm("x", "{}", true)?;
         anyhow::bail!("no")
     });
     assert!(failed.is_err());
@@ -104,13 +202,15 @@ fn a_failed_transaction_leaves_no_trace() {
 #[test]
 fn a_full_queue_gives_up_pictures_before_events() {
     let dir = tempfile::tempdir().unwrap();
-    let quota = Quota { messages: 10, image_bytes: 3000, event_bytes: 1000 };
+    let quota = Quota { messages: 10, image_bytes: 3700, event_bytes: 2300 };
     let outbox = Outbox::open(dir.path(), quota).unwrap();
     for _ in 0..5 {
         push(&outbox, Kind::Image, &[0; 1000]);
         push(&outbox, Kind::Event, &[0; 10]);
     }
-    let kinds = |outbox: &Outbox, kind| outbox.peek(0, 100).unwrap().iter().filter(|q| q.message.kind == kind).count();
+    let kinds = |outbox: &Outbox, kind| {
+        outbox.peek(Lane::Backlog, 0, 100).unwrap().iter().filter(|q| q.message.kind == kind).count()
+    };
     assert_eq!((kinds(&outbox, Kind::Image), kinds(&outbox, Kind::Event)), (3, 5));
     for _ in 0..6 {
         push(&outbox, Kind::Event, &[0; 10]);
@@ -128,8 +228,8 @@ fn what_the_broker_never_takes_is_set_aside() {
     let outbox = Outbox::open(dir.path(), QUOTA).unwrap();
     push(&outbox, Kind::Event, b"huge");
     push(&outbox, Kind::Event, b"good");
-    outbox.set_aside(outbox.peek(0, 1).unwrap()[0].id, "too large").unwrap();
-    assert_eq!(outbox.peek(0, 9).unwrap()[0].message.payload, b"good");
+    outbox.set_aside(outbox.peek(Lane::Backlog, 0, 1).unwrap()[0].id, "too large").unwrap();
+    assert_eq!(outbox.peek(Lane::Backlog, 0, 9).unwrap()[0].message.payload, b"good");
     assert_eq!(assert_adds_up(&outbox).dead, 1);
 }
 
@@ -137,8 +237,8 @@ fn what_the_broker_never_takes_is_set_aside() {
 fn alarms_are_kept_until_forgotten() {
     let dir = tempfile::tempdir().unwrap();
     let outbox = Outbox::open(dir.path(), QUOTA).unwrap();
-    outbox.transaction(|t| t.save_alarm("a", "1").and_then(|()| t.save_alarm("b", "2"))).unwrap();
-    outbox.transaction(|t| t.save_alarm("a", "3").and_then(|()| t.forget_alarm("b"))).unwrap();
+    outbox.transaction(|t| t.save_alarm("a", "1", true).and_then(|()| t.save_alarm("b", "2", true))).unwrap();
+    outbox.transaction(|t| t.save_alarm("a", "3", false).and_then(|()| t.forget_alarm("b"))).unwrap();
     drop(outbox);
     assert_eq!(Outbox::open(dir.path(), QUOTA).unwrap().alarms().unwrap(), ["3"]);
 }

@@ -3,8 +3,11 @@
 //! Deciding and recording are apart: [`AlarmBook::decide`] says what a frame changes, [`AlarmBook::record`] puts that
 //! into the outbox in one transaction (snapshot, event, retained state, and the alarm itself for the next start). A
 //! record that failed, because the disk is full, can be tried again with the same ids until it holds.
+//!
+//! What operators do is in `life.rs`. An alarm that is over and that nobody has acknowledged stays in the book, though not on
+//! the broker, so that it still can be; the latest [`RETURNED`] of them.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
 use anyhow::{Context, Result};
@@ -13,14 +16,24 @@ use sha2::{Digest, Sha256};
 use tracing::warn;
 use uuid::Uuid;
 
+use super::quiet::{self, Quiet};
 use super::track::{Change, Tracker};
 use super::{Verdict, snapshot};
-use crate::config::AlarmConfig;
+use crate::config::{AlarmConfig, Severity};
 use crate::frame::{Frame, Image};
-use crate::mqtt::payload::{Alarm, AlarmBody, AlarmEvent, AlarmState, Finding, FrameRef, ModelRef, Transition};
+use crate::mqtt::payload::{
+    Alarm, AlarmBody, AlarmEvent, AlarmKind, AlarmState, Finding, FrameRef, ModelRef, Transition,
+};
 use crate::mqtt::topics::Topics;
-use crate::outbox::{Kind, Message, Outbox};
+use crate::outbox::{Kind, Message, Outbox, Transaction};
 use crate::taught::{Look, Scene};
+
+/// The class of the summary alarm that stands for more findings than may be active.
+pub const FLOOD: &str = "flood";
+/// Alarms that are over and can still be acknowledged.
+pub const RETURNED: usize = 1000;
+/// Under which the quiet ones are kept.
+const QUIET: &str = "quiet";
 
 /// Who speaks.
 #[derive(Debug, Clone)]
@@ -33,22 +46,31 @@ pub struct Identity {
     pub model: ModelRef,
 }
 
-/// What one frame changes.
+/// What one frame or one order changes.
 #[derive(Debug, Default)]
 pub struct Entry {
-    events: Vec<(Uuid, Transition, Alarm)>,
+    pub(super) events: Vec<(Uuid, Transition, Alarm)>,
+    /// What is quiet from now on, where that changes.
+    pub(super) quiets: Option<Vec<Quiet>>,
+    /// Alarms that can be acknowledged no more.
+    forgotten: Vec<Uuid>,
     /// What the alarms look like, so that an operator can teach them.
     looks: Vec<(Uuid, Look)>,
     image: Option<(String, Vec<u8>)>,
     scene: Option<Scene>,
-    at: Timestamp,
+    pub(super) at: Timestamp,
 }
 
 impl Entry {
+    /// Nothing yet.
+    pub(super) fn new(at: Timestamp) -> Self {
+        Self { at, ..Self::default() }
+    }
+
     /// Whether nothing has changed.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.events.is_empty()
+        self.events.is_empty() && self.quiets.is_none()
     }
 
     /// What happened, for the log.
@@ -62,12 +84,19 @@ pub struct AlarmBook {
     identity: Identity,
     topics: Topics,
     config: AlarmConfig,
-    cameras: HashMap<Arc<str>, Page>,
+    pub(super) cameras: HashMap<Arc<str>, Page>,
+    /// Over, and not acknowledged; the oldest first.
+    pub(super) returned: VecDeque<Alarm>,
+    pub(super) quiets: Vec<Quiet>,
+    /// What was decided waits for the disk: nothing else may be recorded before it.
+    pub waiting: bool,
 }
 
-struct Page {
+pub(super) struct Page {
     tracker: Tracker,
-    active: HashMap<u64, Alarm>,
+    /// By the tracks' numbers.
+    pub(super) active: HashMap<u64, Alarm>,
+    pub(super) flood: Option<Alarm>,
 }
 
 impl AlarmBook {
@@ -77,14 +106,23 @@ impl AlarmBook {
     /// # Errors
     /// The outbox cannot be read or written.
     pub fn open(identity: Identity, config: &AlarmConfig, cameras: &[Arc<str>], outbox: &Outbox) -> Result<Self> {
-        let page = || Page { tracker: Tracker::new(config), active: HashMap::new() };
+        let page = || Page { tracker: Tracker::new(config), active: HashMap::new(), flood: None };
+        let quiets = outbox.note(QUIET)?.map_or_else(Vec::new, |text| {
+            serde_json::from_str(&text).unwrap_or_else(|e| {
+                warn!("what was shelved or suppressed cannot be read and is forgotten: {e}");
+                Vec::new()
+            })
+        });
         let mut book = Self {
             topics: Topics::new(&identity.site, &identity.gateway),
             identity,
             config: config.clone(),
             cameras: cameras.iter().map(|name| (Arc::clone(name), page())).collect(),
+            returned: VecDeque::new(),
+            quiets,
+            waiting: false,
         };
-        let mut orphans = Entry { at: Timestamp::now(), ..Entry::default() };
+        let mut orphans = Entry::new(Timestamp::now());
         for saved in outbox.alarms()? {
             let alarm: Alarm = match serde_json::from_str(&saved) {
                 Ok(alarm) => alarm,
@@ -93,11 +131,18 @@ impl AlarmBook {
                     continue;
                 }
             };
-            if let Some(page) = book.cameras.get_mut(alarm.body.camera.as_str()) {
-                let track = page.tracker.restore(finding_of(&alarm.body));
-                page.active.insert(track, alarm);
+            if is_gone(alarm.body.state) {
+                book.returned.push_back(alarm);
+            } else if let Some(page) = book.cameras.get_mut(alarm.body.camera.as_str()) {
+                if let (FLOOD, Some(count)) = (alarm.body.class.as_str(), alarm.body.count) {
+                    page.tracker.restore_flood(count);
+                    page.flood = Some(alarm);
+                } else {
+                    let track = page.tracker.restore(finding_of(&alarm.body));
+                    page.active.insert(track, alarm);
+                }
             } else {
-                orphans.events.push((Uuid::now_v7(), Transition::Cleared, cleared(alarm)));
+                book.clear(alarm, &mut orphans);
             }
         }
         book.record(&orphans, outbox)?;
@@ -107,7 +152,7 @@ impl AlarmBook {
     /// Active alarms.
     #[must_use]
     pub fn active(&self) -> usize {
-        self.cameras.values().map(|page| page.active.len()).sum()
+        self.cameras.values().map(|page| page.active.len() + usize::from(page.flood.is_some())).sum()
     }
 
     /// What a verdict changes. Must be called once a verdict, in the camera's order. A snapshot that cannot be made
@@ -117,11 +162,12 @@ impl AlarmBook {
         else {
             return Entry::default(); // a frame without a verdict says nothing about any alarm
         };
-        let changes = page.tracker.step(&verdict.findings, (frame.image.width, frame.image.height));
+        let seconds = Timestamp::try_from(frame.captured_at).unwrap_or(now).as_millisecond() as f64 / 1000.0;
+        let changes = page.tracker.step(&verdict.findings, (frame.image.width, frame.image.height), seconds);
         if changes.is_empty() {
             return Entry::default();
         }
-        let raises = changes.iter().any(|c| !matches!(c, Change::Cleared(..)));
+        let raises = changes.iter().any(|c| !matches!(c, Change::Cleared(..) | Change::Ebb));
         let snapshot = || {
             picture(&frame.image, verdict, &self.config)
                 .inspect_err(|e| warn!(camera, "an alarm goes without a snapshot: {e:#}"))
@@ -130,33 +176,65 @@ impl AlarmBook {
         let image = if raises { snapshot() } else { None };
         let scene = if image.is_some() { verdict.scene.clone() } else { None };
         let mut entry = Entry { image, scene, at: now, ..Entry::default() };
+        let mut gone = Vec::new();
+        let hash = entry.image.as_ref().map(|(hash, _)| hash.as_str());
         for change in changes {
             let (transition, alarm) = match change {
                 Change::Raised(track, finding) => {
-                    let body = body(camera, frame, &finding, entry.image.as_ref());
+                    let body = body(camera, frame, &finding, hash);
                     entry.looks.extend(finding.look.map(|look| (body.alarm, look)));
                     let alarm = Alarm { schema: "inspect.alarm/1".into(), raised_at: now, body };
-                    page.active.insert(track, alarm.clone());
-                    (Transition::Raised, alarm)
+                    (Transition::Raised, page.active.entry(track).insert_entry(alarm).into_mut())
                 }
                 Change::Updated(track, finding) => {
                     let Some(alarm) = page.active.get_mut(&track) else { continue };
-                    let new = body(camera, frame, &finding, entry.image.as_ref());
-                    entry.looks.extend(finding.look.map(|look| (alarm.body.alarm, look)));
-                    alarm.body = AlarmBody { alarm: alarm.body.alarm, state: alarm.body.state, ..new };
-                    (Transition::Updated, alarm.clone())
+                    entry.looks.extend(finding.look.as_ref().map(|look| (alarm.body.alarm, look.clone())));
+                    worsened(&mut alarm.body, body(camera, frame, &finding, hash));
+                    (Transition::Updated, alarm)
+                }
+                Change::Flood(count) => {
+                    let body = AlarmBody { count: Some(count), ..body(camera, frame, &flood(verdict), hash) };
+                    let alarm = Alarm { schema: "inspect.alarm/1".into(), raised_at: now, body };
+                    (Transition::Raised, page.flood.insert(alarm))
+                }
+                Change::Rising(count) => {
+                    let Some(alarm) = page.flood.as_mut() else { continue };
+                    worsened(&mut alarm.body, body(camera, frame, &flood(verdict), hash));
+                    alarm.body.count = Some(count);
+                    (Transition::Updated, alarm)
                 }
                 Change::Cleared(track, _) => {
-                    let Some(alarm) = page.active.remove(&track) else { continue };
-                    (Transition::Cleared, cleared(alarm))
+                    gone.extend(page.active.remove(&track));
+                    continue;
+                }
+                Change::Ebb => {
+                    gone.extend(page.flood.take());
+                    continue;
                 }
             };
-            entry.events.push((Uuid::now_v7(), transition, alarm));
+            settle(&mut alarm.body, &self.quiets, now);
+            entry.events.push((Uuid::now_v7(), transition, alarm.clone()));
+        }
+        for alarm in gone {
+            self.clear(alarm, &mut entry);
         }
         entry
     }
 
-    /// Alarms of a camera that were not raised because too many were active.
+    /// An alarm's finding is gone.
+    fn clear(&mut self, mut alarm: Alarm, entry: &mut Entry) {
+        alarm.body.state = quiet::state_gone(alarm.body.acknowledged, alarm.body.state);
+        alarm.body.until = None;
+        if alarm.body.state == AlarmState::ReturnedToNormalUnacknowledged {
+            self.returned.push_back(alarm.clone());
+            if self.returned.len() > RETURNED {
+                entry.forgotten.extend(self.returned.pop_front().map(|oldest| oldest.body.alarm));
+            }
+        }
+        entry.events.push((Uuid::now_v7(), Transition::Cleared, alarm));
+    }
+
+    /// Findings of a camera that were counted in a flood instead of raised.
     #[must_use]
     pub fn suppressed(&self, camera: &str) -> u64 {
         self.cameras.get(camera).map_or(0, |page| page.tracker.suppressed())
@@ -173,13 +251,18 @@ impl AlarmBook {
         outbox.transaction(|transaction| {
             if let Some((hash, jpeg)) = &entry.image {
                 let topic = self.topics.image(hash);
-                transaction.push(&Message { kind: Kind::Image, topic, payload: jpeg.clone(), retain: false })?;
+                let (payload, retain, subject) = (jpeg.clone(), false, None);
+                transaction.push(&Message { kind: Kind::Image, topic, payload, retain, subject })?;
                 if let Some(scene) = &entry.scene {
                     transaction.save_scene(hash, scene.bytes())?;
                 }
             }
             for (alarm, look) in &entry.looks {
                 transaction.save_look(&alarm.to_string(), look.values())?;
+            }
+            if let Some(quiets) = &entry.quiets {
+                transaction
+                    .save_note(QUIET, &serde_json::to_string(quiets).context("what is quiet cannot be written")?)?;
             }
             for (id, transition, alarm) in &entry.events {
                 let event = AlarmEvent {
@@ -194,28 +277,44 @@ impl AlarmBook {
                     model: self.identity.model.clone(),
                     replayed: false,
                 };
-                let payload = serde_json::to_vec(&event).context("an event cannot be written as JSON")?;
-                transaction.push(&Message {
-                    kind: Kind::Event,
-                    topic: self.topics.events(),
-                    payload,
-                    retain: false,
-                })?;
-                let key = alarm.body.alarm.to_string();
-                let payload = if *transition == Transition::Cleared {
-                    transaction.forget_alarm(&key)?;
-                    Vec::new() // an empty retained message takes the alarm off the broker
-                } else {
-                    let saved = serde_json::to_string(alarm).context("an alarm cannot be written as JSON")?;
-                    transaction.save_alarm(&key, &saved)?;
-                    saved.into_bytes()
-                };
-                let topic = self.topics.alarm(&key);
-                transaction.push(&Message { kind: Kind::Alarm, topic, payload, retain: true })?;
+                self.push(transaction, &event, alarm)?;
             }
-            Ok(())
+            entry.forgotten.iter().try_for_each(|id| transaction.forget_alarm(&id.to_string()))
         })
     }
+
+    /// An event, and what it makes of the alarm's own topic and of what is kept for the next start.
+    fn push(&self, transaction: &mut Transaction, event: &AlarmEvent, alarm: &Alarm) -> Result<()> {
+        let key = alarm.body.alarm.to_string();
+        let payload = serde_json::to_vec(event).context("an event cannot be written as JSON")?;
+        let (topic, subject) = (self.topics.events(), Some(key.clone()));
+        transaction.push(&Message { kind: Kind::Event, topic, payload, retain: false, subject })?;
+        let saved = serde_json::to_string(alarm).context("an alarm cannot be written as JSON")?;
+        if alarm.body.state == AlarmState::Normal {
+            transaction.forget_alarm(&key)?;
+        } else {
+            transaction.save_alarm(&key, &saved, !is_gone(alarm.body.state))?;
+        }
+        // An empty retained message takes the alarm off the broker; what is gone is off already.
+        let payload = match (event.transition, is_gone(alarm.body.state)) {
+            (Transition::Cleared, _) => Vec::new(),
+            (_, true) => return Ok(()),
+            _ => saved.into_bytes(),
+        };
+        let (topic, subject) = (self.topics.alarm(&key), Some(key));
+        transaction.push(&Message { kind: Kind::Alarm, topic, payload, retain: true, subject })
+    }
+}
+
+/// Brings an active alarm's state in line with what is quiet.
+pub(super) fn settle(body: &mut AlarmBody, quiets: &[Quiet], now: Timestamp) {
+    let reason = quiet::reason(body, quiets, now);
+    body.state = quiet::state(body.acknowledged, reason.map(|(why, _)| why));
+    body.until = reason.and_then(|(_, until)| until);
+}
+
+pub(super) fn is_gone(state: AlarmState) -> bool {
+    matches!(state, AlarmState::Normal | AlarmState::ReturnedToNormalUnacknowledged)
 }
 
 fn picture(image: &Image, verdict: &Verdict, config: &AlarmConfig) -> Result<(String, Vec<u8>)> {
@@ -224,7 +323,7 @@ fn picture(image: &Image, verdict: &Verdict, config: &AlarmConfig) -> Result<(St
     Ok((hex::encode(Sha256::digest(&jpeg)), jpeg))
 }
 
-fn body(camera: &str, frame: &Frame, finding: &Finding, image: Option<&(String, Vec<u8>)>) -> AlarmBody {
+fn body(camera: &str, frame: &Frame, finding: &Finding, image: Option<&str>) -> AlarmBody {
     AlarmBody {
         alarm: Uuid::now_v7(),
         camera: camera.to_owned(),
@@ -240,22 +339,41 @@ fn body(camera: &str, frame: &Frame, finding: &Finding, image: Option<&(String, 
             width: frame.image.width,
             height: frame.image.height,
         },
-        image: image.map(|(hash, _)| hash.clone()),
+        image: image.map(str::to_owned),
+        acknowledged: false,
+        until: None,
+        by: None,
+        comment: None,
+        count: None,
     }
 }
 
-fn cleared(alarm: Alarm) -> Alarm {
-    let state = match alarm.body.state {
-        AlarmState::Acknowledged => AlarmState::Normal,
-        _ => AlarmState::ReturnedToNormalUnacknowledged,
-    };
-    Alarm { body: AlarmBody { state, ..alarm.body }, ..alarm }
+/// What was seen now, with what the alarm has of its own.
+fn worsened(body: &mut AlarmBody, new: AlarmBody) {
+    let (by, comment) = (body.by.take(), body.comment.take());
+    *body = AlarmBody { alarm: body.alarm, acknowledged: body.acknowledged, by, comment, count: body.count, ..new };
+}
+
+/// What stands for a whole frame: the worst of its findings, and where they all lie.
+fn flood(verdict: &Verdict) -> Finding {
+    let all = &verdict.findings;
+    let edge =
+        |k: usize, f: fn(f32, f32) -> f32| all.iter().map(|finding| finding.bbox[k]).reduce(f).unwrap_or_default();
+    Finding {
+        kind: AlarmKind::Camera,
+        class: FLOOD.into(),
+        severity: all.iter().map(|finding| finding.severity).max().unwrap_or(Severity::Major),
+        score: all.iter().map(|finding| finding.score).fold(0.0, f32::max),
+        bbox: [edge(0, f32::min), edge(1, f32::min), edge(2, f32::max), edge(3, f32::max)],
+        look: None,
+        appearance: None,
+    }
 }
 
 fn finding_of(body: &AlarmBody) -> Finding {
     let AlarmBody { kind, class, severity, score, bbox, .. } = body.clone();
-    Finding { kind, class, severity, score, bbox, look: None }
+    Finding { kind, class, severity, score, bbox, look: None, appearance: None }
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

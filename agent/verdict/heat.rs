@@ -1,7 +1,8 @@
 //! Where a frame looks strange, laid over its snapshot as a tint.
 //!
-//! Guarantees: what is as strange as the rest of the frame stays as captured; the strangest place is tinted by [`DEPTH`] at
-//! most, so that the defect itself can be seen; nothing is drawn outside the inspected region.
+//! Guarantees: outside the boxes of its anomalies a frame stays as captured, and so does what is as strange as the rest of the
+//! frame; the strangest place is tinted by [`DEPTH`] at most, so that the defect itself can be seen; nothing is drawn outside
+//! the inspected region.
 
 use crate::anomaly::HeatMap;
 use crate::frame::Image;
@@ -9,7 +10,8 @@ use crate::model::preprocess::Placement;
 
 /// Share of the colour at the strangest place.
 const DEPTH: f32 = 0.45;
-/// Of the height above the frame's median, below which nothing is tinted: what is above is what a region's box encloses.
+/// Of the height of the strangest place above the frame's median: nothing below is tinted. A region's box reaches down to half
+/// the height of its own peak, so that the tint fills the box of the strongest one and less of the others'.
 const FLOOR: f32 = 0.4;
 /// From the floor to the strangest place.
 const COLOURS: [[f32; 3]; 2] = [[255.0, 215.0, 0.0], [235.0, 30.0, 20.0]];
@@ -21,7 +23,7 @@ pub struct Heat {
     width: usize,
     /// Rows.
     height: usize,
-    /// `width * height` values, 0 at the median of the frame, 1 at its strangest place.
+    /// `width * height` values, 0 at the median of the frame and outside its anomalies, 1 at the strangest place in them.
     data: Vec<f32>,
     /// Network input pixels a cell, in x and y.
     cell: [f32; 2],
@@ -29,14 +31,23 @@ pub struct Heat {
 }
 
 impl Heat {
-    /// Of a frame that lies in the network's input like this; `None` where no place is stranger than another.
+    /// Of a frame that lies in the network's input like this, within boxes of input pixels; `None` where no place in them is
+    /// stranger than the rest of the frame.
     #[must_use]
-    pub fn of(map: &HeatMap, placement: Placement) -> Option<Self> {
+    pub fn of(map: &HeatMap, boxes: &[[f32; 4]], placement: Placement) -> Option<Self> {
         let mut sorted = map.data.clone();
         sorted.sort_by(f32::total_cmp);
-        let (peak, median) = (*sorted.last()?, sorted[sorted.len() / 2]);
-        let height = peak - median;
-        let data = map.data.iter().map(|v| ((v - median) / height).clamp(0.0, 1.0)).collect();
+        let median = *sorted.get(sorted.len() / 2)?;
+        // A cell belongs to the box that holds its middle.
+        let middle = |cell: usize, k: usize| (cell as f32 + 0.5) * map.cell[k];
+        let inside = |cell: usize| {
+            let (x, y) = (middle(cell % map.width, 0), middle(cell / map.width, 1));
+            boxes.iter().any(|b| x > b[0] && x < b[2] && y > b[1] && y < b[3])
+        };
+        let above: Vec<f32> =
+            map.data.iter().enumerate().map(|(n, v)| if inside(n) { (v - median).max(0.0) } else { 0.0 }).collect();
+        let height = above.iter().copied().fold(0.0, f32::max);
+        let data = above.iter().map(|v| v / height).collect();
         let heat = Self { width: map.width, height: map.height, data, cell: map.cell, placement };
         (height > 1e-6).then_some(heat)
     }
@@ -82,6 +93,8 @@ mod tests {
     use crate::frame::PixelFormat;
     use proptest::prelude::*;
 
+    const WHOLE: [[f32; 4]; 1] = [[0.0, 0.0, 64.0, 64.0]];
+
     fn map(width: usize, height: usize, hot: usize) -> HeatMap {
         let data = (0..width * height).map(|n| if n == hot { 0.9 } else { 0.1 }).collect();
         HeatMap { width, height, cell: [16.0; 2], data }
@@ -98,7 +111,7 @@ mod tests {
         let (origin, start, end) = ([128.0, 0.0], [128.0, 0.0], [256.0, 128.0]);
         let placement = Placement { origin, scale: [2.0; 2], start, end };
         let mut picture = grey(256, 128);
-        Heat::of(&map(4, 4, 5), placement).unwrap().tint(&mut picture);
+        Heat::of(&map(4, 4, 5), &WHOLE, placement).unwrap().tint(&mut picture);
         let pixel = |x: usize, y: usize| &picture.pixels[3 * (y * 256 + x)..][..3];
         let hot = pixel(128 + 48, 48);
         assert!(hot[0] > 140 && hot[1] < 90 && hot[2] < 90, "{hot:?}");
@@ -108,9 +121,13 @@ mod tests {
     }
 
     #[test]
-    fn an_even_frame_has_no_heat() {
-        assert!(Heat::of(&map(4, 4, 99), Placement::default()).is_none());
-        assert!(Heat::of(&HeatMap::default(), Placement::default()).is_none());
+    fn what_is_no_anomaly_has_no_heat() {
+        assert!(Heat::of(&map(4, 4, 99), &WHOLE, Placement::default()).is_none(), "an even frame");
+        assert!(Heat::of(&HeatMap::default(), &WHOLE, Placement::default()).is_none());
+        // The strangest cell is the one at 16 to 32, 16 to 32.
+        assert!(Heat::of(&map(4, 4, 5), &[[32.0, 0.0, 64.0, 64.0]], Placement::default()).is_none());
+        let heat = Heat::of(&map(4, 4, 5), &[[16.0, 16.0, 32.0, 32.0]], Placement::default()).unwrap();
+        assert_eq!((heat.data[5], heat.data.iter().sum::<f32>()), (1.0, 1.0));
     }
 
     proptest! {
@@ -118,7 +135,7 @@ mod tests {
         fn no_placement_panics(numbers in prop::array::uniform8(-300.0_f32..600.0), hot in 0_usize..12) {
             let [a, b, c, d, e, f, g, h] = numbers;
             let placement = Placement { origin: [a, b], scale: [c / 100.0, d / 100.0], start: [e, f], end: [g, h] };
-            Heat::of(&map(4, 3, hot), placement).unwrap().tint(&mut grey(40, 30));
+            Heat::of(&map(4, 3, hot), &WHOLE, placement).unwrap().tint(&mut grey(40, 30));
         }
     }
 }

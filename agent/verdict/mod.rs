@@ -2,6 +2,9 @@
 
 pub mod book;
 pub mod heat;
+pub mod life;
+pub mod quiet;
+pub mod rules;
 pub mod scorecard;
 pub mod snapshot;
 pub mod track;

@@ -78,6 +78,7 @@ mod tests {
             score: 0.9,
             bbox,
             look: None,
+            appearance: None,
         };
         // One in the middle, and one that reaches over the frame's edge.
         let findings = [finding([40.0, 30.0, 60.0, 50.0]), finding([-20.0, -5.0, 9.0, 500.0])];

@@ -1,11 +1,22 @@
 //! One defect, one alarm: follows findings from frame to frame.
 //!
-//! A finding continues the nearest track of its kind and class within reach of where that track was expected, going by
-//! its motion so far. A track becomes an alarm after it was seen in `raise_after` of the last `raise_within` frames and
-//! ends after `clear_after` frames without a sighting. Pure: no clock, no I/O; frames without a verdict do not count.
+//! A finding continues that track of its kind and class which is nearest to where it was expected, going by its motion so far,
+//! and looks most like it. A track becomes an alarm after it was seen in `raise_after` of the last `raise_within` frames and
+//! ends after `clear_after` frames without a sighting; at the same place there is no new alarm for `dead_time_s`. When more
+//! than `max_active` would be alarms at once, that is a flood: from then on tracks are counted and raise nothing, until no more
+//! than `max_active` are left. Pure: no clock, no I/O; frames without a verdict do not count.
+
+use std::collections::VecDeque;
 
 use crate::config::AlarmConfig;
 use crate::mqtt::payload::Finding;
+
+/// Tracks in mind; of a crowd that is larger than this the rest is counted alone.
+const TRACKS: usize = 1024;
+/// What was cleared lately, remembered for the dead time.
+const GHOSTS: usize = 256;
+/// A look that differs as much as two looks can (4) weighs as much as this many times the reach.
+const APPEARANCE: f32 = 4.0;
 
 /// What the tracker says about a frame.
 #[derive(Debug, Clone, PartialEq)]
@@ -16,6 +27,12 @@ pub enum Change {
     Updated(u64, Finding),
     /// An alarm's finding is gone.
     Cleared(u64, Finding),
+    /// Too many at once: this many findings raise nothing and are counted.
+    Flood(u64),
+    /// The flood has doubled since it was said last: this many.
+    Rising(u64),
+    /// No more than may be active are left.
+    Ebb,
 }
 
 #[derive(Debug, Clone)]
@@ -33,6 +50,13 @@ struct Track {
     suppressed: bool,
 }
 
+/// What was cleared, and until when nothing is raised there.
+#[derive(Debug, Clone)]
+struct Ghost {
+    finding: Finding,
+    until: f64,
+}
+
 /// Follows the findings of one camera.
 #[derive(Debug)]
 pub struct Tracker {
@@ -41,9 +65,13 @@ pub struct Tracker {
     clear_after: u64,
     update_step: f32,
     max_active: usize,
+    dead_time: f64,
     tracks: Vec<Track>,
+    ghosts: VecDeque<Ghost>,
     next_id: u64,
     suppressed: u64,
+    /// In a flood: findings counted in it, and how many were when it was last said.
+    flood: Option<(u64, u64)>,
 }
 
 impl Tracker {
@@ -56,9 +84,12 @@ impl Tracker {
             clear_after: config.clear_after.get(),
             update_step: config.update_step.get() as f32,
             max_active: config.max_active.get() as usize,
+            dead_time: config.dead_time_s.get(),
             tracks: Vec::new(),
+            ghosts: VecDeque::new(),
             next_id: 0,
             suppressed: 0,
+            flood: None,
         }
     }
 
@@ -71,7 +102,12 @@ impl Tracker {
         id
     }
 
-    /// Alarms that were not raised because `max_active` were.
+    /// Takes up a flood of an earlier run in which this many were counted. Those that are still there are counted anew.
+    pub fn restore_flood(&mut self, count: u64) {
+        self.flood = Some((0, count));
+    }
+
+    /// Findings that were counted in a flood instead of raised.
     #[must_use]
     pub fn suppressed(&self) -> u64 {
         self.suppressed
@@ -91,8 +127,9 @@ impl Tracker {
         self.next_id
     }
 
-    /// Takes the findings of the next frame.
-    pub fn step(&mut self, findings: &[Finding], frame: (u32, u32)) -> Vec<Change> {
+    /// Takes the findings of the next frame, of this size, captured at this time in seconds.
+    pub fn step(&mut self, findings: &[Finding], frame: (u32, u32), at: f64) -> Vec<Change> {
+        let mut crowd = 0;
         for track in &mut self.tracks {
             track.history <<= 1;
             track.unseen += 1;
@@ -100,25 +137,27 @@ impl Tracker {
         for (finding, track) in self.assign(findings, frame) {
             match track {
                 Some(at) => self.tracks[at].sighted(finding),
-                // Bounded: an ever-changing crowd of findings keeps at most this many in mind.
-                None if self.tracks.len() < 4 * self.max_active + 64 => {
+                None if self.tracks.len() < TRACKS => {
                     self.start(finding.clone(), 1);
                 }
-                None => self.suppressed += 1,
+                None => crowd += 1,
             }
         }
-        self.changes()
+        self.suppressed += crowd;
+        self.changes(crowd, frame, at)
     }
 
     /// Each finding with the track it continues, nearest pairs first.
     fn assign<'f>(&self, findings: &'f [Finding], frame: (u32, u32)) -> Vec<(&'f Finding, Option<usize>)> {
-        let reach = 0.1 * (frame.0 as f32).hypot(frame.1 as f32);
+        let reach = reach(frame);
         let mut pairs = Vec::new();
         for (f, finding) in findings.iter().enumerate() {
             for (t, track) in self.tracks.iter().enumerate() {
                 let same = track.finding.kind == finding.kind && track.finding.class == finding.class;
                 if let (true, Some(distance)) = (same, track.distance(finding.bbox, reach)) {
-                    pairs.push((distance, f, t));
+                    let looks = track.finding.appearance.as_ref().zip(finding.appearance.as_ref());
+                    let unlike = looks.map_or(0.0, |(a, b)| a.distance(b.values()));
+                    pairs.push((distance / reach + APPEARANCE / 4.0 * unlike, f, t));
                 }
             }
         }
@@ -134,21 +173,27 @@ impl Tracker {
         findings.iter().zip(of_finding).collect()
     }
 
-    fn changes(&mut self) -> Vec<Change> {
+    fn changes(&mut self, crowd: u64, frame: (u32, u32), at: f64) -> Vec<Change> {
         let mut changes = Vec::new();
-        let mut active = self.tracks.iter().filter(|t| t.reported.is_some()).count();
+        self.ghosts.retain(|ghost| ghost.until > at);
         let within = u64::MAX >> (64 - self.raise_within);
+        let due = |track: &Track| track.reported.is_none() && (track.history & within).count_ones() >= self.raise_after;
+        let live = |track: &Track| track.unseen < self.clear_after;
+        let alarms = self.tracks.iter().filter(|t| live(t) && (t.reported.is_some() || t.suppressed || due(t))).count();
+        let too_many = crowd > 0 || alarms > self.max_active;
+        let (ghosts, reach) = (&self.ghosts, reach(frame));
+        let mut counted = crowd;
         for track in &mut self.tracks {
+            let haunted = || ghosts.iter().any(|ghost| track.is_where(&ghost.finding, reach));
+            let due = track.reported.is_none() && (track.history & within).count_ones() >= self.raise_after;
             match track.reported {
-                None if (track.history & within).count_ones() >= self.raise_after => {
-                    if active < self.max_active {
-                        active += 1;
-                        track.reported = Some(track.finding.score);
-                        changes.push(Change::Raised(track.id, track.finding.clone()));
-                    } else if !track.suppressed {
-                        track.suppressed = true;
-                        self.suppressed += 1;
-                    }
+                None if due && too_many => {
+                    counted += u64::from(!track.suppressed);
+                    track.suppressed = true;
+                }
+                None if due && !haunted() => {
+                    track.reported = Some(track.finding.score);
+                    changes.push(Change::Raised(track.id, track.finding.clone()));
                 }
                 Some(score) if track.unseen == 0 && track.finding.score >= score + self.update_step => {
                     track.reported = Some(track.finding.score);
@@ -160,13 +205,51 @@ impl Tracker {
                 _ => {}
             }
         }
+        self.suppressed += counted - crowd;
+        match (&mut self.flood, too_many) {
+            (None, true) => {
+                self.flood = Some((counted, counted));
+                changes.push(Change::Flood(counted));
+            }
+            (Some((total, said)), true) => {
+                *total += counted;
+                if *total >= 2 * *said {
+                    *said = *total;
+                    changes.push(Change::Rising(*total));
+                }
+            }
+            (Some(_), false) => {
+                self.flood = None;
+                changes.push(Change::Ebb);
+            }
+            (None, false) => {}
+        }
+        if self.dead_time > 0.0 {
+            for track in self.tracks.iter().filter(|t| t.reported.is_some() && t.unseen >= self.clear_after) {
+                if self.ghosts.len() == GHOSTS {
+                    self.ghosts.pop_front();
+                }
+                self.ghosts.push_back(Ghost { finding: track.finding.clone(), until: at + self.dead_time });
+            }
+        }
         let clear_after = self.clear_after;
         self.tracks.retain(|t| t.unseen < clear_after);
         changes
     }
 }
 
+/// How far a finding may be from where its track was expected, in pixels.
+fn reach(frame: (u32, u32)) -> f32 {
+    0.1 * (frame.0 as f32).hypot(frame.1 as f32)
+}
+
 impl Track {
+    /// Whether it is of the kind and class, and at the place, of something that was cleared.
+    fn is_where(&self, gone: &Finding, reach: f32) -> bool {
+        let ((x0, y0), (x1, y1)) = (centre(gone.bbox), centre(self.finding.bbox));
+        (gone.kind, &gone.class) == (self.finding.kind, &self.finding.class) && (x1 - x0).hypot(y1 - y0) <= reach
+    }
+
     /// How far a box lies from where this track is expected; `None` out of reach.
     fn distance(&self, bbox: [f32; 4], reach: f32) -> Option<f32> {
         let steps = self.unseen as f32;
@@ -200,9 +283,10 @@ mod tests {
     use super::*;
     use crate::config::{
         Severity,
-        value::{Count, Frames},
+        value::{Count, DeadTime, Frames},
     };
     use crate::mqtt::payload::AlarmKind;
+    use crate::taught::Look;
 
     const FRAME: (u32, u32) = (640, 480);
 
@@ -215,6 +299,7 @@ mod tests {
             score,
             bbox,
             look: None,
+            appearance: None,
         }
     }
 
@@ -245,7 +330,7 @@ mod tests {
         for n in 0..6000 {
             let seen = n % 7 != 3; // now and then it is missed
             let list = [finding(100.0 + (n % 3) as f32, 50.0, 0.8)];
-            all.extend(tracker.step(if seen { &list } else { &[] }, FRAME));
+            all.extend(tracker.step(if seen { &list } else { &[] }, FRAME, f64::from(n) / 10.0));
         }
         assert_eq!(count(&all), [1, 0, 0]);
     }
@@ -258,7 +343,7 @@ mod tests {
         for n in 0..1000 {
             let age = n % 20;
             let list: Vec<_> = (age < 8).then(|| finding(age as f32 * 80.0, 200.0, 0.7)).into_iter().collect();
-            all.extend(tracker.step(&list, FRAME));
+            all.extend(tracker.step(&list, FRAME, 0.0));
         }
         assert_eq!(count(&all), [50, 0, 50]);
     }
@@ -266,12 +351,15 @@ mod tests {
     #[test]
     fn hysteresis_ignores_a_single_sighting() {
         let mut tracker = tracker(2, 3, 2);
-        assert_eq!(tracker.step(&[finding(0.0, 0.0, 0.9)], FRAME), []);
-        assert_eq!(count(&[tracker.step(&[], FRAME), tracker.step(&[], FRAME)].concat()), [0, 0, 0]);
+        assert_eq!(tracker.step(&[finding(0.0, 0.0, 0.9)], FRAME, 0.0), []);
+        assert_eq!(count(&[tracker.step(&[], FRAME, 0.0), tracker.step(&[], FRAME, 0.0)].concat()), [0, 0, 0]);
         assert_eq!(
             count(
-                &[tracker.step(&[finding(0.0, 0.0, 0.9)], FRAME), tracker.step(&[finding(1.0, 0.0, 0.9)], FRAME)]
-                    .concat()
+                &[
+                    tracker.step(&[finding(0.0, 0.0, 0.9)], FRAME, 0.0),
+                    tracker.step(&[finding(1.0, 0.0, 0.9)], FRAME, 0.0)
+                ]
+                .concat()
             ),
             [1, 0, 0]
         );
@@ -280,21 +368,73 @@ mod tests {
     #[test]
     fn worse_is_an_update_and_gone_is_cleared() {
         let mut tracker = tracker(1, 1, 2);
-        assert_eq!(count(&tracker.step(&[finding(0.0, 0.0, 0.5)], FRAME)), [1, 0, 0]);
-        assert_eq!(count(&tracker.step(&[finding(0.0, 0.0, 0.55)], FRAME)), [0, 0, 0]);
-        assert_eq!(count(&tracker.step(&[finding(0.0, 0.0, 0.7)], FRAME)), [0, 1, 0]);
-        assert_eq!(count(&tracker.step(&[], FRAME)), [0, 0, 0]);
-        assert_eq!(count(&tracker.step(&[], FRAME)), [0, 0, 1]);
+        assert_eq!(count(&tracker.step(&[finding(0.0, 0.0, 0.5)], FRAME, 0.0)), [1, 0, 0]);
+        assert_eq!(count(&tracker.step(&[finding(0.0, 0.0, 0.55)], FRAME, 0.0)), [0, 0, 0]);
+        assert_eq!(count(&tracker.step(&[finding(0.0, 0.0, 0.7)], FRAME, 0.0)), [0, 1, 0]);
+        assert_eq!(count(&tracker.step(&[], FRAME, 0.0)), [0, 0, 0]);
+        assert_eq!(count(&tracker.step(&[], FRAME, 0.0)), [0, 0, 1]);
     }
 
     #[test]
-    fn a_flood_is_bounded_and_counted() {
+    fn a_flood_is_one_change_and_ends() {
         let mut tracker = tracker(1, 1, 3);
         let crowd: Vec<_> = (0..500).map(|n| finding((n % 25) as f32 * 200.0, (n / 25) as f32 * 200.0, 0.9)).collect();
-        let changes = tracker.step(&crowd, FRAME);
-        assert_eq!(count(&changes)[0], 20);
-        assert_eq!(tracker.suppressed(), 480);
-        assert!(tracker.tracks.len() <= 4 * 20 + 64);
+        let mut all = tracker.step(&crowd[..5], FRAME, 0.0);
+        for _ in 0..20 {
+            all.extend(tracker.step(&crowd, FRAME, 0.0));
+        }
+        assert_eq!((count(&all), &all[5..], tracker.suppressed()), ([5, 0, 0], &[Change::Flood(495)][..], 495));
+        // Of those that stay no more than may be active are left: now each is an alarm of its own.
+        let ebb: Vec<_> = (0..3).flat_map(|_| tracker.step(&crowd[..20], FRAME, 0.0)).collect();
+        assert_eq!((count(&ebb), ebb.last()), ([15, 0, 0], Some(&Change::Ebb)));
+        assert_eq!(count(&tracker.step(&crowd[..20], FRAME, 0.0)), [0, 0, 0]);
+    }
+
+    #[test]
+    fn a_flood_that_grows_is_said_when_it_has_doubled() {
+        let mut tracker = tracker(1, 1, 1000);
+        let crowd: Vec<_> = (0..3000).map(|n| finding((n % 60) as f32 * 200.0, (n / 60) as f32 * 200.0, 0.9)).collect();
+        let all: Vec<_> = (1..=100).flat_map(|n| tracker.step(&crowd[..30 * n], FRAME, 0.0)).collect();
+        assert!(matches!(all[0], Change::Flood(30)) && all.len() < 12, "{all:?}");
+        assert!(tracker.tracks.len() <= TRACKS);
+    }
+
+    #[test]
+    fn in_the_dead_time_nothing_is_raised_at_the_same_place() {
+        let mut tracker = Tracker::new(&AlarmConfig {
+            raise_after: Frames::of(1),
+            clear_after: Count::of(2),
+            dead_time_s: DeadTime::of(5.0),
+            ..AlarmConfig::default()
+        });
+        let mut raised = Vec::new();
+        // It flickers: there for one second, gone for one second, ten frames a second.
+        for n in 0..200 {
+            let seen = n % 20 < 10;
+            let here = [finding(100.0, 100.0, 0.9)];
+            let at = f64::from(n) / 10.0;
+            let changes = tracker.step(if seen { &here } else { &[] }, FRAME, at);
+            raised.extend(changes.iter().filter(|c| matches!(c, Change::Raised(..))).map(|_| at));
+        }
+        assert!(raised.len() <= 4 && raised.windows(2).all(|w| w[1] - w[0] >= 5.0), "{raised:?}");
+        let elsewhere = tracker.step(&[finding(400.0, 300.0, 0.9)], FRAME, 20.0);
+        assert_eq!(count(&elsewhere), [1, 0, 0], "another place has its own time");
+    }
+
+    #[test]
+    fn two_that_cross_are_told_apart_by_what_they_look_like() {
+        let look = |k: usize| Look::new(&[0, 1].map(|n| f32::from(u8::from(n == k))));
+        let mut tracker = tracker(1, 1, 3);
+        // They come from both sides, stop for a while where they meet, and go back.
+        let place = |n: i32| if n < 10 { 10.0 * n as f32 } else { 10.0 * (20 - n) as f32 };
+        for n in 0..=20 {
+            let mut left = finding(100.0 + place(n), 100.0, 0.9);
+            let mut right = finding(305.0 - place(n), 100.0, 0.9);
+            (left.appearance, right.appearance) = (look(0), look(1));
+            tracker.step(&[right, left], FRAME, 0.0);
+        }
+        let of = |id: u64| tracker.tracks.iter().find(|t| t.id == id).unwrap().finding.appearance.clone();
+        assert_eq!((of(1), of(2)), (look(1), look(0)));
     }
 
     #[test]
@@ -303,7 +443,7 @@ mod tests {
         let mut all = Vec::new();
         for n in 0..10 {
             let x = n as f32 * 10.0;
-            all.extend(tracker.step(&[finding(x, 100.0, 0.9), finding(x + 45.0, 100.0, 0.9)], FRAME));
+            all.extend(tracker.step(&[finding(x, 100.0, 0.9), finding(x + 45.0, 100.0, 0.9)], FRAME, 0.0));
         }
         assert_eq!(count(&all), [2, 0, 0]);
     }
