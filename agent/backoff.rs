@@ -35,6 +35,11 @@ impl Backoff {
         self.attempts
     }
 
+    /// From now on the longest delay.
+    pub fn exhaust(&mut self) {
+        self.attempts = u32::MAX;
+    }
+
     /// Called after a success that lasted.
     pub fn reset(&mut self) {
         self.attempts = 0;

@@ -396,8 +396,10 @@ impl Config {
 /// A path in the file, from the folder of the file; `credential:NAME` is where systemd has put that credential of the service.
 fn place(base: &Path, path: &Path) -> PathBuf {
     match path.to_str().and_then(|text| text.strip_prefix("credential:")) {
-        Some(name) => std::env::var_os("CREDENTIALS_DIRECTORY")
-            .map_or_else(|| Path::new("/run/credentials/inspectd.service").join(name), |dir| Path::new(&dir).join(name)),
+        Some(name) => std::env::var_os("CREDENTIALS_DIRECTORY").map_or_else(
+            || Path::new("/run/credentials/inspectd.service").join(name),
+            |dir| Path::new(&dir).join(name),
+        ),
         None => base.join(path),
     }
 }

@@ -160,6 +160,8 @@ async fn live(
             subscriptions: vec![topics.commands(), topics.lessons()],
             commands: letterbox,
             answered,
+            backoff: Backoff::default(),
+            suspects: Default::default(),
             stop: last.clone(),
         }
         .run(),
@@ -274,7 +276,7 @@ fn inspecting(
 
 /// The thread that answers commands until their letterbox is gone.
 fn answering(office: Office) -> Result<(Letterbox, tokio::sync::mpsc::Receiver<Receipt>, JoinHandle<()>)> {
-    let (letterbox, inbox, answered) = office.letterbox();
+    let (letterbox, inbox, answered) = Letterbox::new(office.topics.clone());
     let thread = thread::Builder::new().name("commands".into()).spawn(move || office.work(&inbox));
     Ok((letterbox, answered, thread.context("no thread could be started")?))
 }

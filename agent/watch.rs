@@ -79,6 +79,8 @@ pub fn run(args: &Args) -> Result<()> {
         password_file: args.password_file.clone(),
         keep_alive: Duration::from_secs(15),
         max_packet: MAX_PACKET,
+        max_incoming: MAX_PACKET,
+        forget: false,
         lasting: false,
         will: None,
     };
@@ -113,7 +115,7 @@ async fn watch(options: &LinkOptions, site: &str, mut printer: Printer) -> Resul
                 let reason = loop {
                     match link.next().await {
                         Event::Message { topic, payload, .. } => printer.message(&topic, &payload)?,
-                        Event::Lost(reason) => break reason,
+                        Event::Lost(reason) | Event::Garbled(reason) => break reason,
                         Event::Refused => {
                             break "the broker refuses the subscription: is this user allowed to read these topics?"
                                 .into();

@@ -17,6 +17,7 @@ mod evaluation;
 mod extraction;
 mod false_alarms;
 mod memories;
+mod session;
 mod support;
 mod teaching;
 mod training;

@@ -4,7 +4,7 @@
 //! larger of two: what the lower half says (median minus 15.87 % quantile), and what the part just above the median says
 //! (70 % quantile minus median, over 0.524), both one standard deviation of a normal distribution. Defects stretch the far end
 //! of the upper half, of which nothing is used; scores of good frames are often skewed, which the lower half does not see: by
-//! it alone 1.8 % of good frames of four sets alarmed where 0.1 % were wanted, with both none of 1,253. The threshold for a
+//! it alone 1.8 % of good frames of four sets alarmed where 0.1 % were wanted, with both one of 2,089. The threshold for a
 //! false-alarm rate `p` is then `exp(location + z(1 - p) * scale)`, with the scale widened by two of the quantiles' own standard
 //! errors at this number of frames, so that a short history alarms later, not more often. A share of defective frames moves median
 //! and upper quantile up, which again errs on the quiet side; the scale from above is never more than twice that from below,

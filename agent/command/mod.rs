@@ -96,16 +96,6 @@ pub struct Office {
 }
 
 impl Office {
-    /// Its letterbox, what comes out of it, and the receipts of what was answered.
-    #[must_use]
-    pub fn letterbox(&self) -> (Letterbox, Inbox, tokio::sync::mpsc::Receiver<Receipt>) {
-        let (sender, items) = sync_channel(WAITING);
-        let (answered, receipts) = tokio::sync::mpsc::channel(2 * WAITING);
-        let pile = Pile::default();
-        let letterbox = Letterbox { sender, pile: Arc::clone(&pile), topics: self.topics.clone() };
-        (letterbox, Inbox { items, pile, answered }, receipts)
-    }
-
     /// Answers commands and takes in lessons until the last letterbox is gone.
     pub fn work(&self, inbox: &Inbox) {
         for item in &inbox.items {
@@ -189,6 +179,16 @@ fn reply(command: &str, id: &str, done: Result<Value>) -> Result<Vec<u8>> {
 }
 
 impl Letterbox {
+    /// A letterbox, what comes out of it, and the receipts of what was answered.
+    #[must_use]
+    pub fn new(topics: Topics) -> (Self, Inbox, tokio::sync::mpsc::Receiver<Receipt>) {
+        let (sender, items) = sync_channel(WAITING);
+        let (answered, receipts) = tokio::sync::mpsc::channel(2 * WAITING);
+        let pile = Pile::default();
+        let letterbox = Self { sender, pile: Arc::clone(&pile), topics };
+        (letterbox, Inbox { items, pile, answered }, receipts)
+    }
+
     /// Takes a command or a lesson in.
     #[must_use]
     pub fn drop_in(&self, mut incoming: Incoming) -> Received {

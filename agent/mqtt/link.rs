@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use rumqttc::{
     AsyncClient, ConnectReturnCode, ConnectionError, EventLoop, Incoming, LastWill, MqttOptions, Outgoing, Publish,
-    QoS, SubscribeReasonCode, TlsConfiguration, Transport,
+    QoS, StateError, SubscribeReasonCode, TlsConfiguration, Transport,
 };
 use thiserror::Error;
 use tokio::sync::mpsc;
@@ -25,8 +25,8 @@ use crate::config::{MqttConfig, secret};
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// Events that may wait for the caller; beyond it the connection is not read, which slows the broker down.
 const EVENTS: usize = 64;
-/// MQTT knows no larger packet.
-const LARGEST_PACKET: usize = 268_435_455;
+/// Commands and lessons are smaller; a larger packet ends the connection, see [`Event::Garbled`].
+const LARGEST_INCOMING: usize = 4 << 20;
 /// Packet identifiers in use at the same time; far more than any window, so that rumqttc never has to wait for one.
 const IDENTIFIERS: u16 = 1024;
 
@@ -47,8 +47,12 @@ pub struct LinkOptions {
     pub keep_alive: Duration,
     /// Largest packet that is sent.
     pub max_packet: usize,
+    /// Largest packet that is read.
+    pub max_incoming: usize,
     /// The broker keeps what is subscribed to, and what comes in the meantime, for this client id.
     pub lasting: bool,
+    /// What the broker has kept so far is to be thrown away first.
+    pub forget: bool,
     /// What the broker publishes, retained, when the connection breaks.
     pub will: Option<(String, Vec<u8>)>,
 }
@@ -65,6 +69,8 @@ impl LinkOptions {
             password_file: config.password_file.clone(),
             keep_alive: Duration::from_secs(config.keep_alive_s.get()),
             max_packet: config.max_packet_kib.get() as usize * 1024,
+            max_incoming: LARGEST_INCOMING,
+            forget: false,
             lasting: false,
             will: None,
         }
@@ -118,6 +124,9 @@ pub enum Event {
     Refused,
     /// The connection is gone, and why.
     Lost(String),
+    /// The connection is gone, since what came is no MQTT, or too large. Where the broker keeps messages it sends the same
+    /// again at the next connection, and so for ever, unless it is told to forget them.
+    Garbled(String),
 }
 
 /// An open connection.
@@ -152,10 +161,8 @@ impl Link {
             mqtt.set_transport(Transport::Ws);
         }
         mqtt.set_keep_alive(options.keep_alive);
-        mqtt.set_clean_session(!options.lasting);
-        // What comes in is bounded by the broker. A limit here would end the connection, the broker would send the message
-        // again at the next, and so for ever.
-        mqtt.set_max_packet_size(LARGEST_PACKET, options.max_packet);
+        mqtt.set_clean_session(!options.lasting || options.forget);
+        mqtt.set_max_packet_size(options.max_incoming, options.max_packet);
         mqtt.set_manual_acks(options.lasting);
         mqtt.set_inflight(IDENTIFIERS);
         if let Some(user) = &options.user {
@@ -216,7 +223,7 @@ impl Link {
     /// Says good-bye, so that the broker does not publish the last will.
     pub async fn disconnect(mut self) {
         if self.client.try_disconnect().is_ok() {
-            let gone = async { while !matches!(self.next().await, Event::Lost(_)) {} };
+            let gone = async { while !matches!(self.next().await, Event::Lost(_) | Event::Garbled(_)) {} };
             let _ = tokio::time::timeout(Duration::from_secs(1), gone).await;
         }
     }
@@ -250,9 +257,10 @@ async fn pump(mut event_loop: EventLoop, events: mpsc::Sender<Event>, lasting: O
                 Event::Message { receipt, topic, payload, retained }
             }
             Ok(_) => continue,
+            Err(ConnectionError::MqttState(StateError::Deserialization(e))) => Event::Garbled(e.to_string()),
             Err(e) => Event::Lost(e.to_string()),
         };
-        let lost = matches!(event, Event::Lost(_));
+        let lost = matches!(event, Event::Lost(_) | Event::Garbled(_));
         if events.send(event).await.is_err() || lost {
             return;
         }

@@ -4,5 +4,6 @@ pub mod board;
 pub mod link;
 pub mod payload;
 pub mod session;
+pub mod suspect;
 pub mod tls;
 pub mod topics;

@@ -4,9 +4,13 @@
 //! - Messages of each lane of the outbox go out in order, at most `window` of them unacknowledged, and are removed only when
 //!   the broker has acknowledged them. After a cut, everything unacknowledged goes out again over a fresh [`Link`].
 //! - What is new goes first: the backlog never has more than three quarters of the window.
-//! - A message over the packet limit is set aside and counted; it never blocks the rest.
+//! - A message over the packet limit, or one at which the broker ends connections (`suspect.rs`), is set aside and counted; it
+//!   never blocks the rest.
 //! - Between attempts it waits 1 s to 60 s with jitter. A broker that takes messages and acknowledges none for
-//!   [`ACK_TIMEOUT`] is left.
+//!   [`ACK_TIMEOUT`] is left. A broker that ends [`SHORT`] connections in a row right after they began is asked once a minute:
+//!   most likely another client uses the same id, and neither would ever win.
+//! - A message that is no MQTT, or over the limit, costs one reconnection: at the next one the broker is told to forget what it
+//!   has kept for this client, or it would send the same again for ever.
 //! - States and results are not durable: of states the latest is published, results are dropped while there is no
 //!   connection or no room.
 
@@ -22,6 +26,7 @@ use tracing::{error, info, warn};
 use super::board::Board;
 use super::link::{Event, Link, LinkOptions, Receipt, Token};
 use super::payload::AlarmEvent;
+use super::suspect::Suspect;
 use crate::backoff::Backoff;
 use crate::command::{Incoming, Letterbox, Received};
 use crate::outbox::{Kind, Lane, Outbox, Queued};
@@ -37,6 +42,8 @@ const FLUSH: Duration = Duration::from_millis(50);
 const AFTER_TROUBLE: Duration = Duration::from_secs(1);
 /// A connection that lasted this long resets the back-off.
 const WELL_AFTER: Duration = Duration::from_secs(10);
+/// So many connections in a row that end early are no accident.
+const SHORT: u32 = 3;
 /// Room for topic and header in a packet.
 const HEADER: usize = 1024;
 
@@ -69,8 +76,19 @@ pub struct Session {
     pub commands: Letterbox,
     /// and is acknowledged when it was answered.
     pub answered: mpsc::Receiver<Receipt>,
+    /// Between attempts.
+    pub backoff: Backoff,
+    /// What may be why connections end, of each lane.
+    pub suspects: [Suspect; 2],
     /// When to end.
     pub stop: Stop,
+}
+
+/// How a connection ended.
+enum Ended {
+    Stopped,
+    Lost(String),
+    Garbled(String),
 }
 
 enum Sent {
@@ -83,8 +101,8 @@ struct Flight {
     link: Link,
     /// The last row that was sent of each lane.
     cursors: [i64; 2],
-    /// Rows of the backlog that are not acknowledged.
-    backlog: usize,
+    /// Rows of each lane that are not acknowledged.
+    rows: [usize; 2],
     /// The last state that was sent.
     version: u64,
     sent: BTreeMap<Token, (Sent, Instant)>,
@@ -98,7 +116,7 @@ struct Flight {
 impl Session {
     /// Runs until `stop`, then sends what it still can and takes leave.
     pub async fn run(mut self) {
-        let mut backoff = Backoff::default();
+        let (mut backoff, mut short) = (self.backoff.clone(), 0);
         loop {
             let connected = tokio::select! {
                 link = Link::connect(&self.options) => link,
@@ -108,27 +126,44 @@ impl Session {
             let reason = match connected {
                 Ok(link) => {
                     info!(broker = %self.options.url, "connected");
+                    self.options.forget = false;
                     // Results that waited through an outage are of no use any more.
                     while self.results.try_recv().is_ok() {}
-                    self.outbox.went_online();
+                    if let Err(e) = block_in_place(|| self.outbox.went_online()) {
+                        error!("what waits may be sent without its mark that it did: {e:#}");
+                    }
                     for filter in &self.subscriptions {
                         if let Err(e) = link.subscribe(filter) {
                             error!("nothing comes from {filter}: {e}"); // the connection is gone already
                         }
                     }
                     let ended = self.serve(link).await;
-                    if let Err(e) = block_in_place(|| self.outbox.went_offline()) {
-                        error!("what waits cannot be marked as replayed: {e:#}");
-                    }
+                    self.outbox.went_offline();
+                    short = if begun.elapsed() > WELL_AFTER { 0 } else { short + 1 };
                     match ended {
-                        Some(reason) => reason,
-                        None => return,
+                        Ended::Stopped => return,
+                        Ended::Lost(reason) => reason,
+                        Ended::Garbled(reason) => {
+                            self.options.forget = true;
+                            reason
+                        }
                     }
                 }
-                Err(e) => e.to_string(),
+                Err(e) => {
+                    short = 0; // nobody is there whom another client could please more
+                    e.to_string()
+                }
             };
             if begun.elapsed() > WELL_AFTER {
                 backoff.reset();
+            }
+            if short >= SHORT {
+                let id = &self.options.client_id;
+                error!(
+                    "{short} connections in a row have ended at once: another client seems to use the id {id}; give each \
+                        gateway a name of its own, or set mqtt.client_id"
+                );
+                backoff.exhaust();
             }
             let delay = backoff.next_delay();
             warn!("{reason}; alarms are kept, next attempt in {:.1} s", delay.as_secs_f64());
@@ -139,12 +174,12 @@ impl Session {
         }
     }
 
-    /// One connection: why it ended, or `None` when it is time to stop.
-    async fn serve(&mut self, link: Link) -> Option<String> {
+    /// One connection, and how it ended.
+    async fn serve(&mut self, link: Link) -> Ended {
         let mut flight = Flight {
             link,
             cursors: [0; 2],
-            backlog: 0,
+            rows: [0; 2],
             version: 0,
             sent: BTreeMap::new(),
             acknowledged: Vec::new(),
@@ -167,7 +202,7 @@ impl Session {
             {
                 self.flush(&mut flight);
                 flight.link.disconnect().await;
-                return None;
+                return Ended::Stopped;
             }
             let room = flight.sent.len() < self.window;
             let oldest = flight.sent.values().map(|(_, at)| *at).min();
@@ -176,8 +211,11 @@ impl Session {
                 event = flight.link.next() => match event {
                     Event::Acknowledged(token) => {
                         if let Some((Sent::Row(lane, id), _)) = flight.sent.remove(&token) {
-                            flight.backlog -= usize::from(lane == Lane::Backlog);
+                            flight.rows[lane as usize] -= 1;
                             flight.acknowledged.push(id);
+                            if let Some(guilty) = self.suspects[lane as usize].acknowledged() {
+                                block_in_place(|| self.set_aside(guilty, "the broker ends the connection whenever it comes"));
+                            }
                             flight.flush_at.get_or_insert(Instant::now() + FLUSH);
                         }
                     }
@@ -195,8 +233,15 @@ impl Session {
                         self.subscriptions.join(", ")
                     ),
                     Event::Lost(reason) => {
+                        self.suspect(&flight);
                         self.flush(&mut flight);
-                        return Some(format!("the connection to the broker is lost: {reason}"));
+                        return Ended::Lost(format!("the connection to the broker is lost: {reason}"));
+                    }
+                    Event::Garbled(reason) => {
+                        self.flush(&mut flight);
+                        return Ended::Garbled(format!(
+                            "what the broker sent is no MQTT, or too large ({reason}); commands that it has kept are thrown away"
+                        ));
                     }
                 },
                 () = outbox.appended.notified() => {}
@@ -210,7 +255,7 @@ impl Session {
                 () = sleep_until(overdue) => {
                     if oldest.is_some() {
                         self.flush(&mut flight);
-                        return Some(format!("the broker acknowledges nothing for {} s", ACK_TIMEOUT.as_secs()));
+                        return Ended::Lost(format!("the broker acknowledges nothing for {} s", ACK_TIMEOUT.as_secs()));
                     }
                 }
                 () = stop.stopped(), if closing.is_none() => closing = Some(Instant::now() + DRAIN),
@@ -232,34 +277,53 @@ impl Session {
         }
         self.fill_from(Lane::Live, flight, self.window)?;
         // The rest of the window is kept for what is new, which then only waits for the backlog's share of one window.
-        let share = (self.window - self.window / 4).saturating_sub(flight.backlog);
-        self.fill_from(Lane::Backlog, flight, share)
+        self.fill_from(Lane::Backlog, flight, self.window - self.window / 4)
     }
 
     fn fill_from(&self, lane: Lane, flight: &mut Flight, most: usize) -> anyhow::Result<()> {
+        let suspect = &self.suspects[lane as usize];
+        let most = suspect.window(most).saturating_sub(flight.rows[lane as usize]);
         let room = self.window.saturating_sub(flight.sent.len()).min(most);
         if room == 0 {
             return Ok(());
         }
         for queued in self.outbox.peek(lane, flight.cursors[lane as usize], room)? {
             let id = queued.id;
+            if suspect.holds(id) {
+                flight.cursors[lane as usize] = id;
+                continue;
+            }
             let (topic, retain) = (queued.message.topic.clone(), queued.message.retain);
             let payload = marked(queued);
             if self.fits(&topic, &payload) {
                 let Some(token) = flight.link.publish(&topic, payload, 1, retain) else { return Ok(()) };
                 flight.sent.insert(token, (Sent::Row(lane, id), Instant::now()));
-                flight.backlog += usize::from(lane == Lane::Backlog);
+                flight.rows[lane as usize] += 1;
             } else {
-                let reason = format!("{} bytes are over mqtt.max_packet_kib", payload.len());
-                warn!(topic, "a message is set aside: {reason}");
-                if let Err(e) = self.outbox.set_aside(id, &reason) {
-                    // It stays in the queue until the next connection, and is in nobody's way until then.
-                    error!("it could not be set aside: {e:#}");
-                }
+                self.set_aside(id, &format!("{} bytes are over mqtt.max_packet_kib", payload.len()));
             }
             flight.cursors[lane as usize] = id;
         }
         Ok(())
+    }
+
+    /// What was on its way when the connection ended may be why.
+    fn suspect(&mut self, flight: &Flight) {
+        for lane in [Lane::Live, Lane::Backlog] {
+            let of_lane = |(sent, _): &(Sent, Instant)| match sent {
+                Sent::Row(of, id) if *of == lane => Some(*id),
+                _ => None,
+            };
+            self.suspects[lane as usize].lost(&flight.sent.values().filter_map(of_lane).collect::<Vec<_>>());
+        }
+    }
+
+    fn set_aside(&self, id: i64, reason: &str) {
+        warn!("message {id} is set aside: {reason}");
+        if let Err(e) = self.outbox.set_aside(id, reason) {
+            // It stays in the queue until the next connection, and is in nobody's way until then.
+            error!("it could not be set aside: {e:#}");
+        }
     }
 
     /// Sends a result, or leaves it out.

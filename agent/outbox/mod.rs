@@ -18,13 +18,14 @@
 //! id.
 
 pub mod examples;
+mod salvage;
 mod schema;
 
 pub use schema::lock;
 
 use std::fs::File;
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use anyhow::{Context, Result};
@@ -126,6 +127,8 @@ pub struct Outbox {
     connection: Mutex<Connection>,
     quota: Quota,
     online: AtomicBool,
+    /// The last message that was there when the broker came.
+    backlog: AtomicI64,
     trouble: Mutex<Option<String>>,
     /// Held while this process uses the folder.
     _lock: File,
@@ -134,7 +137,7 @@ pub struct Outbox {
 }
 
 impl Outbox {
-    /// Opens or makes the outbox in a folder. A damaged file is set aside, never deleted.
+    /// Opens or makes the outbox in a folder. A damaged file is set aside, never deleted, and what is whole in it is kept.
     ///
     /// # Errors
     /// The folder cannot be written, or another process uses it.
@@ -142,10 +145,12 @@ impl Outbox {
         let context = || format!("cannot open the outbox in {}", dir.display());
         let lock = schema::lock(dir).with_context(context)?;
         let connection = schema::open(dir).with_context(context)?;
+        let latest = schema::latest(&connection).with_context(context)?;
         Ok(Self {
             connection: Mutex::new(connection),
             quota,
             online: AtomicBool::new(false),
+            backlog: AtomicI64::new(latest),
             trouble: Mutex::new(None),
             _lock: lock,
             appended: Arc::default(),
@@ -176,19 +181,20 @@ impl Outbox {
         self.connection.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The broker is there.
-    pub fn went_online(&self) {
-        self.online.store(true, Ordering::Release);
-    }
-
-    /// The broker is gone: what waits now, and what is appended until it is back, is marked.
+    /// The broker is there: what waits now is the backlog.
     ///
     /// # Errors
-    /// The marks cannot be written; the messages themselves are untouched.
-    pub fn went_offline(&self) -> Result<()> {
-        self.online.store(false, Ordering::Release);
-        self.lock().execute(schema::LEFT_BEHIND, [])?;
+    /// The file cannot be read; then nothing is in the backlog that was not in it before.
+    pub fn went_online(&self) -> Result<()> {
+        let connection = self.lock();
+        self.online.store(true, Ordering::Release);
+        self.backlog.store(schema::latest(&connection)?, Ordering::Release);
         Ok(())
+    }
+
+    /// The broker is gone.
+    pub fn went_offline(&self) {
+        self.online.store(false, Ordering::Release);
     }
 
     /// Whether the broker is there.
@@ -212,7 +218,7 @@ impl Outbox {
     fn commit<R>(&self, f: impl FnOnce(&mut Transaction) -> Result<R>) -> Result<(R, u64)> {
         let mut connection = self.lock();
         let inner = connection.transaction()?;
-        let mut transaction = Transaction { inner, offline: !self.is_online(), pushed: 0 };
+        let mut transaction = Transaction { inner, backlog: self.backlog.load(Ordering::Acquire), pushed: 0 };
         let result = f(&mut transaction)?;
         let Transaction { inner, pushed, .. } = transaction;
         if pushed > 0 {
@@ -228,23 +234,35 @@ impl Outbox {
     /// # Errors
     /// The file cannot be read.
     pub fn peek(&self, lane: Lane, after: i64, limit: usize) -> Result<Vec<Queued>> {
-        let connection = self.lock();
-        let mut statement = connection.prepare_cached(
-            "SELECT id, kind, topic, payload, retain, subject, offline FROM messages WHERE lane = ?1 AND id > ?2 ORDER BY id \
-             LIMIT ?3",
-        )?;
-        let rows = statement.query_map(params![lane as i64, after, limit as i64], |row| {
-            let kind = match row.get::<_, i64>(1)? {
-                0 => Kind::Event,
-                1 => Kind::Alarm,
-                2 => Kind::Image,
-                _ => Kind::Reply,
-            };
-            let (topic, payload, retain, subject) = (row.get(2)?, row.get(3)?, row.get(4)?, row.get(5)?);
-            let message = Message { kind, topic, payload, retain, subject };
-            Ok(Queued { id: row.get(0)?, message, offline: row.get(6)? })
-        })?;
-        rows.collect::<rusqlite::Result<_>>().context("the outbox cannot be read")
+        let (connection, backlog) = (self.lock(), self.backlog.load(Ordering::Acquire));
+        let read = |which: &str, after: i64, limit: usize| -> rusqlite::Result<Vec<Queued>> {
+            let sql = format!(
+                "SELECT id, kind, topic, payload, retain, subject FROM messages WHERE {which} AND id > ?1 ORDER BY id LIMIT ?3"
+            );
+            let mut statement = connection.prepare_cached(&sql)?;
+            let rows = statement.query_map(params![after, backlog, limit as i64], |row| {
+                let kind = match row.get::<_, i64>(1)? {
+                    0 => Kind::Event,
+                    1 => Kind::Alarm,
+                    2 => Kind::Image,
+                    _ => Kind::Reply,
+                };
+                let (id, topic, payload) = (row.get(0)?, row.get(2)?, row.get(3)?);
+                let message = Message { kind, topic, payload, retain: row.get(4)?, subject: row.get(5)? };
+                Ok(Queued { id, message, offline: id <= backlog })
+            })?;
+            rows.collect()
+        };
+        let found = match lane {
+            Lane::Live => read("id > ?2 AND NOT behind", after, limit),
+            Lane::Backlog => read("id <= ?2", after, limit).and_then(|mut found| {
+                if found.len() < limit {
+                    found.extend(read("id > ?2 AND behind", after, limit - found.len())?);
+                }
+                Ok(found)
+            }),
+        };
+        found.context("the outbox cannot be read")
     }
 
     /// Removes messages that the broker acknowledged.
@@ -352,7 +370,7 @@ impl Outbox {
 /// An open transaction.
 pub struct Transaction<'a> {
     inner: rusqlite::Transaction<'a>,
-    offline: bool,
+    backlog: i64,
     pushed: u64,
 }
 
@@ -372,11 +390,11 @@ impl Transaction<'_> {
     /// The file cannot be written.
     pub fn push(&mut self, message: &Message) -> Result<()> {
         let mut statement = self.inner.prepare_cached(
-            "INSERT INTO messages (kind, topic, payload, retain, subject, offline, lane) VALUES (?1, ?2, ?3, ?4, ?5, ?6, \
-             ?6 OR (?5 IS NOT NULL AND EXISTS (SELECT 1 FROM messages WHERE subject = ?5 AND lane = 1)))",
+            "INSERT INTO messages (kind, topic, payload, retain, subject, behind) VALUES (?1, ?2, ?3, ?4, ?5, \
+             ?5 IS NOT NULL AND EXISTS (SELECT 1 FROM messages WHERE subject = ?5 AND (behind OR id <= ?6)))",
         )?;
         let Message { kind, topic, payload, retain, subject } = message;
-        statement.execute(params![*kind as i64, topic, payload, retain, subject, self.offline])?;
+        statement.execute(params![*kind as i64, topic, payload, retain, subject, self.backlog])?;
         self.pushed += 1;
         Ok(())
     }

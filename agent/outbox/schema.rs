@@ -9,18 +9,17 @@ use rusqlite::{Connection, OpenFlags, params};
 use tracing::error;
 
 use super::Quota;
+use super::salvage::{Salvaged, salvage};
 
 const FILE: &str = "outbox.sqlite";
-/// What waits has missed the broker.
-pub const LEFT_BEHIND: &str = "UPDATE messages SET offline = 1, lane = 1 WHERE offline = 0";
 /// Sizes are counted as a row takes room on the disk: beside payload and topic about 200 bytes, with subject and indexes.
 const TABLES: &str = "
     CREATE TABLE IF NOT EXISTS messages (
         id INTEGER PRIMARY KEY AUTOINCREMENT, kind INTEGER NOT NULL, topic TEXT NOT NULL, payload BLOB NOT NULL,
-        retain INTEGER NOT NULL, subject TEXT, offline INTEGER NOT NULL, lane INTEGER NOT NULL);
+        retain INTEGER NOT NULL, subject TEXT, behind INTEGER NOT NULL);
     CREATE INDEX IF NOT EXISTS images ON messages (id) WHERE kind = 2;
-    CREATE INDEX IF NOT EXISTS lanes ON messages (lane, id);
-    CREATE INDEX IF NOT EXISTS subjects ON messages (subject, lane) WHERE subject IS NOT NULL;
+    CREATE INDEX IF NOT EXISTS behind ON messages (id) WHERE behind;
+    CREATE INDEX IF NOT EXISTS subjects ON messages (subject) WHERE subject IS NOT NULL;
     CREATE TABLE IF NOT EXISTS counters (name TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID;
     CREATE TABLE IF NOT EXISTS alarms (id TEXT PRIMARY KEY, body TEXT NOT NULL, active INTEGER NOT NULL DEFAULT 1) WITHOUT ROWID;
     CREATE TABLE IF NOT EXISTS replies (n INTEGER PRIMARY KEY AUTOINCREMENT, id TEXT NOT NULL UNIQUE, body TEXT NOT NULL);
@@ -42,7 +41,8 @@ const TABLES: &str = "
 /// Of the first files, which had one lane and counted payloads alone.
 const ONE_LANE: &str = "
     ALTER TABLE messages ADD COLUMN subject TEXT;
-    ALTER TABLE messages ADD COLUMN lane INTEGER NOT NULL DEFAULT 1;
+    ALTER TABLE messages ADD COLUMN behind INTEGER NOT NULL DEFAULT 0;
+    ALTER TABLE messages DROP COLUMN offline;
     ALTER TABLE alarms ADD COLUMN active INTEGER NOT NULL DEFAULT 1;
     DROP TRIGGER grow;
     DROP TRIGGER shrink;
@@ -82,15 +82,20 @@ pub fn open(dir: &Path) -> Result<Connection> {
         Ok(connection) => Ok(connection),
         Err(e) if is_damage(&e) => {
             let stamp = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
-            for suffix in ["", "-wal", "-shm"] {
+            let aside = format!("outbox.damaged-{stamp}.sqlite");
+            for suffix in ["-wal", "-shm", ""] {
                 let old = dir.join(format!("{FILE}{suffix}"));
-                let aside = dir.join(format!("{FILE}{suffix}.damaged-{stamp}"));
                 if old.exists() {
-                    std::fs::rename(&old, &aside).with_context(|| format!("cannot set {} aside", old.display()))?;
+                    std::fs::rename(&old, dir.join(format!("{aside}{suffix}")))
+                        .with_context(|| format!("cannot set {} aside", old.display()))?;
                 }
             }
-            error!("the outbox was damaged ({e:#}); it was set aside as {FILE}.damaged-{stamp} and a new one begun");
-            connect(&path)
+            let mut connection = connect(&path)?;
+            let Salvaged { messages, lost } = salvage(&dir.join(&aside), &mut connection)?;
+            error!(
+                "the outbox was damaged ({e:#}); it was set aside as {aside}: {messages} messages were saved out of it, {lost} were lost"
+            );
+            Ok(connection)
         }
         Err(e) => Err(e),
     }
@@ -115,8 +120,8 @@ fn connect(path: &Path) -> Result<Connection> {
         connection
             .query_row("SELECT count(*) FROM pragma_table_info('messages') WHERE name = ?1", [name], |row| row.get(0))
     };
-    let old = columns("id")? && !columns("lane")?;
-    connection.execute_batch(&format!("BEGIN; {} {TABLES} {LEFT_BEHIND}; COMMIT;", if old { ONE_LANE } else { "" }))?;
+    let old = columns("id")? && !columns("behind")?;
+    connection.execute_batch(&format!("BEGIN; {} {TABLES} COMMIT;", if old { ONE_LANE } else { "" }))?;
     Ok(connection)
 }
 
@@ -184,4 +189,9 @@ pub fn make_room(connection: &Connection, quota: Quota) -> Result<()> {
         count(connection, "dropped", dropped)?;
     }
     Ok(())
+}
+
+/// The latest message's id.
+pub fn latest(connection: &Connection) -> Result<i64> {
+    Ok(connection.query_row("SELECT coalesce(max(id), 0) FROM messages", [], |row| row.get(0))?)
 }

@@ -27,7 +27,7 @@ fn in_order_until_acknowledged_and_across_restarts() {
     let dir = tempfile::tempdir().unwrap();
     {
         let outbox = Outbox::open(dir.path(), QUOTA).unwrap();
-        outbox.went_online();
+        outbox.went_online().unwrap();
         for n in 0..5_u8 {
             assert_eq!(push(&outbox, Kind::Event, &[n]), u64::from(n) + 1);
         }
@@ -49,10 +49,10 @@ fn in_order_until_acknowledged_and_across_restarts() {
 fn what_waits_when_the_broker_goes_is_marked() {
     let dir = tempfile::tempdir().unwrap();
     let outbox = Outbox::open(dir.path(), QUOTA).unwrap();
-    outbox.went_online();
+    outbox.went_online().unwrap();
     push(&outbox, Kind::Event, b"a");
-    outbox.went_offline().unwrap();
-    outbox.went_online();
+    outbox.went_offline();
+    outbox.went_online().unwrap();
     push(&outbox, Kind::Event, b"b");
     let waits = |lane| -> Vec<(Vec<u8>, bool)> {
         outbox.peek(lane, 0, 9).unwrap().into_iter().map(|q| (q.message.payload, q.offline)).collect()
@@ -70,7 +70,7 @@ fn what_is_new_need_not_wait_but_transitions_of_one_alarm_stay_in_order() {
         outbox.transaction(|t| t.push(&message)).unwrap();
     };
     about("old", b"raised");
-    outbox.went_online();
+    outbox.went_online().unwrap();
     about("new", b"raised too");
     about("old", b"cleared");
     let waits = |lane| -> Vec<(Vec<u8>, bool)> {
@@ -83,7 +83,8 @@ fn what_is_new_need_not_wait_but_transitions_of_one_alarm_stay_in_order() {
     outbox.delivered(&ids).unwrap();
     about("old", b"raised again");
     assert_eq!(waits(Lane::Live).len(), 2);
-    outbox.went_offline().unwrap();
+    outbox.went_offline();
+    outbox.went_online().unwrap();
     assert!(waits(Lane::Live).is_empty() && waits(Lane::Backlog).iter().all(|(_, offline)| *offline));
 }
 
@@ -139,7 +140,7 @@ fn a_file_of_one_lane_is_taken_over() {
          CREATE TABLE alarms (id TEXT PRIMARY KEY, body TEXT NOT NULL) WITHOUT ROWID;
          CREATE TABLE counters (name TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID;
          INSERT INTO counters VALUES ('appended', 1), ('seq', 1);
-         INSERT INTO messages (kind, topic, payload, retain, offline) VALUES (0, 't', 'old', 0, 0);",
+         INSERT INTO messages (kind, topic, payload, retain, offline) VALUES (0, 't', x'6f6c64', 0, 0);",
     )
     .unwrap();
     drop(old);
@@ -160,7 +161,7 @@ fn one_process_at_a_time_and_a_look_from_outside() {
     let dir = tempfile::tempdir().unwrap();
     assert_eq!(Outbox::waiting(dir.path()).unwrap(), 0);
     let outbox = Outbox::open(dir.path(), QUOTA).unwrap();
-    outbox.went_online();
+    outbox.went_online().unwrap();
     push(&outbox, Kind::Event, b"a");
     let second = format!("{:#}", Outbox::open(dir.path(), QUOTA).err().unwrap());
     assert!(second.contains("another inspectd"), "{second}");
@@ -252,4 +253,95 @@ fn a_damaged_file_is_set_aside_and_work_goes_on() {
     push(&outbox, Kind::Event, b"b");
     let aside = std::fs::read_dir(dir.path()).unwrap().flatten();
     assert!(aside.into_iter().any(|f| f.file_name().to_string_lossy().contains("damaged")));
+}
+
+/// An outbox of this many events, written and closed.
+fn written(dir: &Path, events: u64, bytes: usize) {
+    let outbox = Outbox::open(dir, Quota { messages: 1 << 20, image_bytes: 1 << 30, event_bytes: 1 << 30 }).unwrap();
+    outbox
+        .transaction(|t| {
+            (0..events).try_for_each(|n| {
+                let seq = t.next_seq()?;
+                let text = format!("{{\"seq\":{seq},\"fill\":\"{}\"}}", "x".repeat(bytes));
+                let subject = Some(n.to_string());
+                t.push(&Message { subject, ..message(Kind::Event, text.as_bytes()) })
+            })
+        })
+        .unwrap();
+}
+
+#[test]
+fn what_is_whole_in_a_damaged_file_is_kept() {
+    for (name, least) in [("flips", 950), ("cut off", 450), ("header", 0)] {
+        let dir = tempfile::tempdir().unwrap();
+        written(dir.path(), 1000, 300);
+        let path = dir.path().join("outbox.sqlite");
+        let mut bytes = std::fs::read(&path).unwrap();
+        match name {
+            // Bits of three pages, each of about ten events.
+            "flips" => (1..4).for_each(|k| {
+                let at = k * bytes.len() / 4 / 4096 * 4096;
+                bytes[at..at + 12].fill(0xa5);
+            }),
+            "cut off" => bytes.truncate(bytes.len() / 2 / 4096 * 4096 + 100),
+            _ => bytes[..100].fill(0),
+        }
+        std::fs::write(&path, &bytes).unwrap();
+        let quota = Quota { messages: 1 << 20, image_bytes: 1 << 30, event_bytes: 1 << 30 };
+        let outbox = Outbox::open(dir.path(), quota).unwrap();
+        let counts = assert_adds_up(&outbox);
+        println!("{name}: {counts:?}");
+        assert!(counts.queued >= least, "{name}: {counts:?}");
+        let kept: Vec<u64> = outbox
+            .peek(Lane::Backlog, 0, 2000)
+            .unwrap()
+            .iter()
+            .map(|q| serde_json::from_slice::<serde_json::Value>(&q.message.payload).unwrap()["seq"].as_u64().unwrap())
+            .collect();
+        assert!(kept.is_sorted() && kept.len() as u64 == counts.queued);
+        let next = push(&outbox, Kind::Event, b"{}");
+        assert!(next > kept.last().copied().unwrap_or(0), "{name}: {next} after {:?}", kept.last());
+    }
+}
+
+#[test]
+fn a_torn_log_costs_the_last_transaction_alone() {
+    let dir = tempfile::tempdir().unwrap();
+    let outbox = Outbox::open(dir.path(), QUOTA).unwrap();
+    for n in 0..20_u8 {
+        push(&outbox, Kind::Event, &[n]);
+    }
+    // As a power cut would leave it, with the end of the log torn off.
+    let copy = tempfile::tempdir().unwrap();
+    for name in ["outbox.sqlite", "outbox.sqlite-wal"] {
+        std::fs::copy(dir.path().join(name), copy.path().join(name)).unwrap();
+    }
+    let log = copy.path().join("outbox.sqlite-wal");
+    let length = std::fs::metadata(&log).unwrap().len();
+    File::options().write(true).open(&log).unwrap().set_len(length - 10).unwrap();
+    let torn = Outbox::open(copy.path(), QUOTA).unwrap();
+    assert_eq!(assert_adds_up(&torn).queued, 19);
+    assert_eq!(push(&torn, Kind::Event, b"again"), 20, "what was never there has no number");
+}
+
+#[test]
+fn a_hundred_megabytes_are_open_within_a_second() {
+    let dir = tempfile::tempdir().unwrap();
+    written(dir.path(), 100_000, 900);
+    let size = std::fs::metadata(dir.path().join("outbox.sqlite")).unwrap().len();
+    let quota = Quota { messages: 1 << 20, image_bytes: 1 << 30, event_bytes: 1 << 30 };
+    let begun = std::time::Instant::now();
+    let outbox = Outbox::open(dir.path(), quota).unwrap();
+    println!("{} MB opened in {:.2} s", size / 1_000_000, begun.elapsed().as_secs_f64());
+    assert_eq!(assert_adds_up(&outbox).queued, 100_000);
+    drop(outbox);
+    let mut bytes = std::fs::read(dir.path().join("outbox.sqlite")).unwrap();
+    let at = bytes.len() / 2 / 4096 * 4096;
+    bytes[at..at + 12].fill(0xa5);
+    std::fs::write(dir.path().join("outbox.sqlite"), &bytes).unwrap();
+    let begun = std::time::Instant::now();
+    let outbox = Outbox::open(dir.path(), quota).unwrap();
+    let counts = assert_adds_up(&outbox);
+    println!("damaged: in {:.2} s, {counts:?}", begun.elapsed().as_secs_f64());
+    assert!(counts.queued >= 99_900, "{counts:?}");
 }

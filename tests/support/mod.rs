@@ -2,6 +2,7 @@
 
 pub mod broker;
 pub mod daemon;
+pub mod scripted;
 
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};

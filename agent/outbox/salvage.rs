@@ -1,0 +1,96 @@
+//! What can still be read of a damaged outbox is taken over into a new one.
+//!
+//! Guarantees: every row whose pages are whole is kept; sequence numbers go on; the damaged file itself stays where it was set
+//! aside. What was delivered shortly before may be sent again, with the same id.
+
+use std::path::Path;
+
+use anyhow::Result;
+use rusqlite::{Connection, OpenFlags, OptionalExtension, Row, params, types::Value};
+
+use super::schema;
+
+/// Rows after one that cannot be read which are tried one by one.
+const STEPS: i64 = 200_000;
+
+/// What was kept, and what was not.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub struct Salvaged {
+    /// Messages that wait again.
+    pub messages: u64,
+    /// Messages that the counters know of and that are gone.
+    pub lost: u64,
+}
+
+/// Tables that are small, and how many columns each has.
+const SMALL: [(&str, usize); 4] = [("counters", 2), ("alarms", 3), ("notes", 2), ("dead", 4)];
+
+/// Copies what is whole out of the file at `from`.
+///
+/// # Errors
+/// The new file cannot be written. What cannot be read is no error.
+pub fn salvage(from: &Path, to: &mut Connection) -> Result<Salvaged> {
+    let Ok(old) = Connection::open_with_flags(from, OpenFlags::SQLITE_OPEN_READ_WRITE) else {
+        return Ok(Salvaged::default());
+    };
+    let transaction = to.transaction()?;
+    for (table, columns) in SMALL {
+        let marks = (1..=columns).map(|n| format!("?{n}")).collect::<Vec<_>>().join(", ");
+        let insert = format!("INSERT OR REPLACE INTO {table} VALUES ({marks})");
+        let Ok(mut statement) = old.prepare(&format!("SELECT * FROM {table}")) else { continue };
+        let all = |row: &Row| (0..columns).map(|n| row.get::<_, Value>(n)).collect::<rusqlite::Result<Vec<_>>>();
+        let Ok(rows) = statement.query_map([], all) else { continue };
+        for row in rows.map_while(Result::ok) {
+            transaction.execute(&insert, rusqlite::params_from_iter(row))?;
+        }
+    }
+    let mut salvaged = Salvaged::default();
+    each_message(&old, |row| {
+        let mut insert = transaction.prepare_cached(
+            "INSERT INTO messages (id, kind, topic, payload, retain, subject, behind) VALUES (?1, ?2, ?3, ?4, ?5, ?6, 0)",
+        )?;
+        insert.execute(rusqlite::params_from_iter(row))?;
+        salvaged.messages += 1;
+        Ok(())
+    })?;
+    // The counters may be unreadable, or older than the messages.
+    let get = |name| schema::counter(&transaction, name);
+    let known = get("delivered")? + get("dropped")? + get("dead")? + salvaged.messages;
+    let appended = get("appended")?;
+    salvaged.lost = appended.saturating_sub(known);
+    schema::count(&transaction, "dropped", salvaged.lost)?;
+    schema::count(&transaction, "appended", known.saturating_sub(appended))?;
+    let latest: Option<i64> = transaction
+        .query_row("SELECT max(json_extract(CAST(payload AS TEXT), '$.seq')) FROM messages WHERE kind = 0 AND json_valid(CAST(payload AS TEXT))", [], |row| row.get(0))
+        .optional()?
+        .flatten();
+    let seq = get("seq")?;
+    schema::count(&transaction, "seq", u64::try_from(latest.unwrap_or(0))?.saturating_sub(seq))?;
+    transaction.commit()?;
+    Ok(salvaged)
+}
+
+/// Every message that can be read, in order. One that cannot is stepped over.
+fn each_message(old: &Connection, mut f: impl FnMut(Vec<Value>) -> Result<()>) -> Result<()> {
+    let columns = "id, kind, topic, payload, retain, subject";
+    let Ok(mut next) = old.prepare(&format!("SELECT {columns} FROM messages WHERE id > ?1 ORDER BY id LIMIT 1")) else {
+        return Ok(());
+    };
+    let (mut after, mut steps) = (0, 0);
+    while steps < STEPS {
+        let row = next.query_row(params![after], |row| {
+            let id: i64 = row.get(0)?;
+            let values = (0..6).map(|n| row.get::<_, Value>(n)).collect::<rusqlite::Result<Vec<_>>>()?;
+            Ok((id, values))
+        });
+        match row {
+            Ok((id, values)) => {
+                (after, steps) = (id, 0);
+                f(values)?;
+            }
+            Err(rusqlite::Error::QueryReturnedNoRows) => break,
+            Err(_) => (after, steps) = (after + 1, steps + 1),
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,298 @@
+//! The outbox and its session against a broker whose every move is decided here, and against real mosquitto: nothing is lost,
+//! duplicates are bounded and known by their id, poison blocks nothing, and what is new does not wait behind a backlog.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use inspectd::backoff::Backoff;
+use inspectd::command::Letterbox;
+use inspectd::config::value::BrokerUrl;
+use inspectd::mqtt::board::Board;
+use inspectd::mqtt::link::{Event, Link, LinkOptions};
+use inspectd::mqtt::session::Session;
+use inspectd::mqtt::tls::TlsFiles;
+use inspectd::mqtt::topics::Topics;
+use inspectd::outbox::{Counts, Kind, Message, Outbox, Quota};
+use inspectd::stop::Stop;
+use rand::rngs::StdRng;
+use rand::{RngExt, SeedableRng};
+
+use crate::support::broker::Broker;
+use crate::support::scripted::{Move, Scripted};
+use crate::support::{eventually, soak};
+
+const WINDOW: usize = 32;
+const QUOTA: Quota = Quota { messages: 1_000_000, image_bytes: 1 << 30, event_bytes: 1 << 30 };
+
+fn options(url: &str, id: &str) -> LinkOptions {
+    LinkOptions {
+        url: BrokerUrl::new(url).unwrap(),
+        tls: TlsFiles::default(),
+        client_id: id.to_owned(),
+        user: None,
+        password_file: None,
+        keep_alive: Duration::from_secs(10),
+        max_packet: 1 << 20,
+        max_incoming: 4 << 20,
+        lasting: true,
+        forget: false,
+        will: None,
+    }
+}
+
+fn runtime() -> tokio::runtime::Runtime {
+    tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap()
+}
+
+/// A session of its own threads, as the daemon runs it but for the delays between attempts.
+struct Carrier {
+    outbox: Arc<Outbox>,
+    stop: Stop,
+    runtime: tokio::runtime::Runtime,
+    session: tokio::task::JoinHandle<()>,
+}
+
+impl Carrier {
+    fn start(dir: &Path, url: &str) -> Self {
+        let outbox = Arc::new(Outbox::open(dir, QUOTA).unwrap());
+        let (stop, runtime) = (Stop::default(), runtime());
+        let (commands, _, answered) = Letterbox::new(Topics::new("s", "g"));
+        let session = Session {
+            options: options(url, "carrier"),
+            window: WINDOW,
+            outbox: Arc::clone(&outbox),
+            board: Arc::new(Board::default()),
+            results: tokio::sync::mpsc::channel(1).1,
+            subscriptions: vec!["inspect/v1/s/g/commands/+/+".into()],
+            commands,
+            answered,
+            backoff: Backoff::new(Duration::from_millis(1), Duration::from_millis(20)),
+            suspects: <_>::default(),
+            stop: stop.clone(),
+        };
+        let session = runtime.spawn(session.run());
+        Self { outbox, stop, runtime, session }
+    }
+
+    fn end(self) {
+        self.stop.set();
+        self.runtime.block_on(self.session).unwrap();
+    }
+}
+
+fn push(outbox: &Outbox, alarm: u64, payload: Vec<u8>) {
+    let (kind, topic, subject) = (Kind::Event, "inspect/v1/s/g/events".to_owned(), Some(alarm.to_string()));
+    outbox.transaction(|t| t.push(&Message { kind, topic, payload, retain: false, subject })).unwrap();
+}
+
+fn number(payload: &[u8]) -> u64 {
+    std::str::from_utf8(payload).unwrap().split(' ').next().unwrap().parse().unwrap()
+}
+
+fn adds_up(outbox: &Outbox) -> Counts {
+    let c = outbox.counts().unwrap();
+    assert_eq!(c.appended, c.delivered + c.dropped + c.dead + c.queued, "{c:?}");
+    c
+}
+
+#[test]
+fn cuts_at_any_moment_lose_nothing_and_duplicate_at_most_a_window_each() {
+    let events: u64 = if soak() { 100_000 } else { 3000 };
+    let dir = tempfile::tempdir().unwrap();
+    let mut rng = StdRng::seed_from_u64(11);
+    // One in 300 is the end of the connection; before it some acknowledgements are left out.
+    let script = move |_, _, _: &_| match rng.random_range(0..300) {
+        0 => Move::Cut,
+        1..20 => Move::Ignore,
+        _ => Move::Acknowledge,
+    };
+    let broker = Scripted::start(Box::new(script), Box::new(|_| Vec::new()));
+    let url = format!("mqtt://127.0.0.1:{}", broker.port);
+    let mut rng = StdRng::seed_from_u64(12);
+    let mut carrier = Carrier::start(dir.path(), &url);
+    let mut restarts = 0;
+    for n in 0..events {
+        // An alarm's transitions are four in a row or far apart; now and then the agent ends in between.
+        push(&carrier.outbox, if n % 3 == 0 { n / 4 } else { n % 50 }, format!("{n} event").into_bytes());
+        if n % (events / 5) == events / 10 {
+            carrier.end();
+            carrier = Carrier::start(dir.path(), &url);
+            restarts += 1;
+        }
+        if rng.random_range(0..100) == 0 {
+            std::thread::sleep(Duration::from_millis(3));
+        }
+    }
+    // A message that was never acknowledged on a connection that lasts is sent again at the next one.
+    eventually(if soak() { 600 } else { 90 }, "all is acknowledged", || {
+        let queued = carrier.outbox.counts().unwrap().queued;
+        if queued > 0 && queued <= WINDOW as u64 {
+            push(&carrier.outbox, 0, b"0 again".to_vec());
+        }
+        (queued == 0).then_some(())
+    });
+    let counts = adds_up(&carrier.outbox);
+    carrier.end();
+    let record = broker.record.lock().unwrap();
+    let mut seen: BTreeMap<u64, usize> = BTreeMap::new();
+    let (mut first, mut copies) = (BTreeMap::<u64, Vec<u64>>::new(), 0);
+    for publish in record.publishes().filter(|p| !p.payload.ends_with(b"again")) {
+        let n = number(&publish.payload);
+        let times = seen.entry(n).or_default();
+        *times += 1;
+        copies += usize::from(*times > 1);
+        if *times == 1 {
+            first.entry(if n % 3 == 0 { n / 4 } else { n % 50 }).or_default().push(n);
+        }
+    }
+    let cuts = record.connections.len() - 1;
+    println!(
+        "{events} events, {cuts} cuts, {restarts} restarts: {} lost, {copies} duplicates",
+        events as usize - seen.len()
+    );
+    assert_eq!(seen.len() as u64, events, "each has come");
+    assert!(copies <= cuts * WINDOW, "{copies} duplicates at {cuts} cuts");
+    assert!(cuts >= 5 && (counts.dropped, counts.dead) == (0, 0), "{cuts} {counts:?}");
+    assert!(first.values().all(|list| list.is_sorted()), "the transitions of an alarm come in order");
+}
+
+#[test]
+fn a_message_at_which_the_broker_cuts_is_found_and_blocks_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let poison = |payload: &[u8]| [7, 20].contains(&number(payload));
+    let script =
+        move |_, _, publish: &rumqttc::Publish| if poison(&publish.payload) { Move::Cut } else { Move::Acknowledge };
+    let broker = Scripted::start(Box::new(script), Box::new(|_| Vec::new()));
+    let carrier = Carrier::start(dir.path(), &format!("mqtt://127.0.0.1:{}", broker.port));
+    (0..40).for_each(|n| push(&carrier.outbox, n, format!("{n} event").into_bytes()));
+    push(&carrier.outbox, 41, vec![b'x'; 2 << 20]);
+    eventually(30, "all others are delivered", || {
+        let counts = carrier.outbox.counts().unwrap();
+        (counts.queued == 0).then_some(())
+    });
+    let counts = adds_up(&carrier.outbox);
+    assert_eq!((counts.delivered, counts.dead), (38, 3));
+    let dead = carrier.outbox.last_dead().unwrap().unwrap();
+    assert!(!dead.reason.is_empty());
+    carrier.end();
+    let table = rusqlite::Connection::open(dir.path().join("outbox.sqlite")).unwrap();
+    let reasons: Vec<String> = table
+        .prepare("SELECT reason FROM dead ORDER BY id")
+        .unwrap()
+        .query_map([], |row| row.get(0))
+        .unwrap()
+        .map(Result::unwrap)
+        .collect();
+    let wanted = ["the broker ends the connection", "the broker ends the connection", "2097152 bytes are over"];
+    assert!(reasons.iter().zip(wanted).all(|(r, w)| r.starts_with(w)) && reasons.len() == 3, "{reasons:?}");
+}
+
+#[test]
+fn a_broker_that_takes_nothing_at_all_costs_no_message() {
+    let dir = tempfile::tempdir().unwrap();
+    let broker = Scripted::start(Box::new(|_, _, _| Move::Cut), Box::new(|_| Vec::new()));
+    let carrier = Carrier::start(dir.path(), &format!("mqtt://127.0.0.1:{}", broker.port));
+    (0..5).for_each(|n| push(&carrier.outbox, n, format!("{n} event").into_bytes()));
+    eventually(20, "many attempts", || (broker.connections() > 40).then_some(()));
+    assert_eq!((adds_up(&carrier.outbox).queued, carrier.outbox.counts().unwrap().dead), (5, 0));
+    carrier.end();
+}
+
+/// What is no MQTT: a publish whose topic is no UTF-8.
+fn garbage() -> Vec<u8> {
+    vec![0x32, 9, 0, 3, 0xff, 0xfe, 0xfd, 0, 1, b'{', b'}']
+}
+
+#[test]
+fn garbage_costs_one_reconnection_at_which_the_broker_forgets_it() {
+    let dir = tempfile::tempdir().unwrap();
+    // It would send the same at every connection with a session that it has kept.
+    let broker = Scripted::start(
+        Box::new(|_, _, _| Move::Acknowledge),
+        Box::new(|n| if n == 1 { Vec::new() } else { garbage() }),
+    );
+    let carrier = Carrier::start(dir.path(), &format!("mqtt://127.0.0.1:{}", broker.port));
+    eventually(20, "a second connection", || (broker.connections() == 2).then_some(()));
+    push(&carrier.outbox, 1, b"1 event".to_vec());
+    eventually(20, "delivery", || (carrier.outbox.counts().unwrap().delivered == 1).then_some(()));
+    carrier.end();
+    let record = broker.record.lock().unwrap();
+    assert_eq!(record.connections.iter().map(|c| c.clean_session).collect::<Vec<_>>(), [false, true]);
+}
+
+#[test]
+fn what_is_new_does_not_wait_behind_a_backlog() {
+    let (broker, dir) = (Broker::start(), tempfile::tempdir().unwrap());
+    let begun = Instant::now();
+    let (arrived, mut arrivals) = tokio::sync::mpsc::unbounded_channel();
+    let listening = runtime();
+    let listener_options = LinkOptions { lasting: false, ..options(&broker.url(), "listener") };
+    let (ready, is_ready) = std::sync::mpsc::channel();
+    listening.spawn(async move {
+        let mut link = Link::connect(&listener_options).await.unwrap();
+        link.subscribe("inspect/v1/s/g/events").unwrap();
+        ready.send(()).unwrap();
+        while let Event::Message { payload, .. } = link.next().await {
+            let _ = arrived.send((number(&payload), begun.elapsed()));
+        }
+    });
+    is_ready.recv().unwrap();
+    let outbox = Outbox::open(dir.path(), QUOTA).unwrap();
+    let backlog = 10_000;
+    outbox
+        .transaction(|t| {
+            (0..backlog).try_for_each(|n| {
+                let (topic, payload) =
+                    ("inspect/v1/s/g/events".to_owned(), format!("{n} {}", "x".repeat(600)).into_bytes());
+                let message =
+                    Message { kind: Kind::Event, topic, payload, retain: false, subject: Some(n.to_string()) };
+                t.push(&message)
+            })
+        })
+        .unwrap();
+    drop(outbox);
+    let carrier = Carrier::start(dir.path(), &broker.url());
+    eventually(10, "connected", || carrier.outbox.is_online().then_some(()));
+    let mut sent = Vec::new();
+    let mut probe = |n: u64| {
+        push(&carrier.outbox, n, format!("{n} {}", "x".repeat(600)).into_bytes());
+        sent.push((n, begun.elapsed()));
+        std::thread::sleep(Duration::from_millis(7));
+    };
+    // While the backlog drains, and then when nothing else is there.
+    let mut n = backlog;
+    while carrier.outbox.counts().unwrap().queued > 500 {
+        probe(n);
+        n += 1;
+    }
+    let busy = n;
+    eventually(60, "the backlog is gone", || (carrier.outbox.counts().unwrap().queued == 0).then_some(()));
+    (0..busy - backlog).for_each(|k| probe(n + k));
+    n += busy - backlog;
+    eventually(20, "all is delivered", || (carrier.outbox.counts().unwrap().queued == 0).then_some(()));
+    std::thread::sleep(Duration::from_millis(200));
+    carrier.end();
+    let mut at = BTreeMap::new();
+    while let Ok((n, when)) = arrivals.try_recv() {
+        at.entry(n).or_insert(when);
+    }
+    assert_eq!(at.len() as u64, n, "each has come");
+    let delays = |from: u64, to: u64| {
+        let mut delays: Vec<f64> = sent
+            .iter()
+            .filter(|(n, _)| (from..to).contains(n))
+            .map(|(n, when)| (at[n].as_secs_f64() - when.as_secs_f64()).max(0.0) * 1000.0)
+            .collect();
+        delays.sort_by(f64::total_cmp);
+        [delays[delays.len() / 2], delays[delays.len() * 95 / 100]]
+    };
+    let (busy, idle) = (delays(backlog, busy), delays(busy, n));
+    println!(
+        "p50, p95 in ms from the end of append to arrival: {busy:.2?} with a backlog of {backlog}, {idle:.2?} idle"
+    );
+    let last: BTreeSet<_> = at.iter().filter(|(n, _)| **n < backlog).map(|(_, when)| *when).collect();
+    assert!(busy[1] < last.last().unwrap().as_secs_f64() * 100.0, "far less than the backlog takes");
+    assert!(busy[1] <= 4.0 * idle[1] + 10.0, "{busy:?} {idle:?}");
+}
