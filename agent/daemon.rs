@@ -20,7 +20,7 @@ use crate::anomaly::memory::Mark;
 use crate::anomaly::shelf::Shelf;
 use crate::backoff::Backoff;
 use crate::command::{Letterbox, Office};
-use crate::config::{Config, OutboxConfig};
+use crate::config::{Config, GatewayConfig, OutboxConfig};
 use crate::exit::{Exit, OrExit};
 use crate::fitting;
 use crate::frame::supervisor::{self, Feed};
@@ -126,19 +126,17 @@ async fn live(
     outbox: Arc<Outbox>,
 ) -> Result<()> {
     let signals = [signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?];
-    let (site, gateway) = (config.gateway.site.to_string(), config.gateway.name.to_string());
-    let topics = Topics::new(&site, &gateway);
+    let GatewayConfig { site, name, .. } = &config.gateway;
+    let identity = Identity { site: site.to_string(), gateway: name.to_string(), model: model.clone() };
+    let topics = Topics::new(&identity.site, &identity.gateway);
     let school = Arc::new(School::open(&config.gateway.state_dir, mark.clone()));
     let shelf = Shelf::new(&config.gateway.state_dir, mark);
     let pipeline = Arc::new(pipeline(&config, bundle, &school));
     let keeper = Arc::new(Keeper::new(shelf, &config.cameras, Arc::clone(&pipeline))?);
-    let identity = Identity { site, gateway: gateway.clone(), model: model.clone() };
-    let names: Vec<_> = pipeline.lanes.iter().map(|lane| Arc::clone(&lane.feed.name)).collect();
-    let book = AlarmBook::open(identity.clone(), &config.alarm, &names, &outbox).or_exit(Exit::CannotCreate)?;
-    let book = Arc::new(Mutex::new(book));
+    let book = open_book(&config, &identity, &pipeline, &outbox)?;
     let office = Office {
         topics: topics.clone(),
-        gateway,
+        gateway: identity.gateway.clone(),
         book: Arc::clone(&book),
         keeper: Arc::clone(&keeper),
         school,
@@ -182,7 +180,7 @@ async fn live(
     let cards = Arc::new(Mutex::new(vec![Scorecard::default(); pipeline.lanes.len()]));
     let shared = Arc::clone(&cards);
     spawn(&mut threads, "alarms".into(), move || clerk.work(&verdicts, &shared))?;
-    info!(cameras = names.len(), "inspecting");
+    info!(cameras = pipeline.lanes.len(), "inspecting");
 
     tokio::spawn(stop_at(signals, stop.clone()));
     let mut tick = tokio::time::interval(report::TICK);
@@ -228,10 +226,19 @@ async fn live(
     if tokio::time::timeout_at(deadline, session).await.is_err() {
         warn!("the broker took too long; what is left is sent after the next start");
     }
-    for (lane, card) in pipeline.lanes.iter().zip(cards.lock().unwrap_or_else(PoisonError::into_inner).iter()) {
-        info!(camera = %lane.feed.name, "{}", summary(lane, card));
-    }
+    summarise(&pipeline, &cards);
     failed.map_or(Ok(()), |reason| Err(anyhow!("{reason}; the service manager should start inspectd again")))
+}
+
+fn open_book(
+    config: &Config,
+    identity: &Identity,
+    pipeline: &Pipeline,
+    outbox: &Outbox,
+) -> Result<Arc<Mutex<AlarmBook>>> {
+    let names: Vec<_> = pipeline.lanes.iter().map(|lane| Arc::clone(&lane.feed.name)).collect();
+    let book = AlarmBook::open(identity.clone(), &config.alarm, &names, outbox).or_exit(Exit::CannotCreate)?;
+    Ok(Arc::new(Mutex::new(book)))
 }
 
 /// Waits for a signal, and sees to it that the process then ends in time.
@@ -279,6 +286,12 @@ fn answering(office: Office) -> Result<(Letterbox, tokio::sync::mpsc::Receiver<R
     let (letterbox, inbox, answered) = Letterbox::new(office.topics.clone());
     let thread = thread::Builder::new().name("commands".into()).spawn(move || office.work(&inbox));
     Ok((letterbox, answered, thread.context("no thread could be started")?))
+}
+
+fn summarise(pipeline: &Pipeline, cards: &Mutex<Vec<Scorecard>>) {
+    for (lane, card) in pipeline.lanes.iter().zip(cards.lock().unwrap_or_else(PoisonError::into_inner).iter()) {
+        info!(camera = %lane.feed.name, "{}", summary(lane, card));
+    }
 }
 
 fn summary(lane: &Lane, card: &Scorecard) -> String {

@@ -164,7 +164,7 @@ fn every_command_is_answered_and_none_is_executed_twice() {
 }
 
 /// A strip on which every defect is an anomaly, since no class of steel is looked for.
-fn unnamed(seed: u64) -> String {
+pub fn unnamed(seed: u64) -> String {
     format!(
         "[[cameras]]\nname = \"strip\"\nclasses = [\"warehouse/person\"]\n\
          source.synthetic = {{ seed = {seed}, rate = 25.0, speed = 64.0, defects_per_frame = 0.02 }}\n"

@@ -166,3 +166,14 @@ fn the_counters_add_up_when_all_is_delivered() {
         .unwrap();
     assert_eq!(left, 0, "the stop has handed everything over");
 }
+
+#[test]
+fn two_gateways_of_one_name_are_told_so_instead_of_fighting() {
+    let (broker, dir, other) = (Broker::start(), tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let idle = "[[cameras]]\nname = \"none\"\nsource.v4l2 = { device = \"/dev/video99\" }\n";
+    let first = Daemon::start(&config(dir.path(), &broker.url(), idle));
+    first.wait_for_log(20, "connected");
+    let second = Daemon::start(&config(other.path(), &broker.url(), idle));
+    let said = "another client seems to use the id inspectd-test-gw";
+    eventually(60, said, || (first.log().contains(said) || second.log().contains(said)).then_some(()));
+}

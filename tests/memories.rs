@@ -13,14 +13,14 @@ use crate::support::{eventually, soak};
 
 /// Sends changeovers to and fro, each of which writes a memory, until it is told to stop; gives the ids.
 fn busily_writing(room: &Room, round: usize, stop: &AtomicBool) -> Vec<String> {
-    let send = |n: usize| {
-        let product = if n % 2 == 0 { "other" } else { "default" };
+    let mut sent = Vec::new();
+    while !stop.load(Ordering::Relaxed) {
+        let product = if sent.len().is_multiple_of(2) { "other" } else { "default" };
         let order = json!({ "camera": "strip", "product": product });
-        let id = format!("r{round}-{n}");
-        room.publish("changeover", &id, order.to_string().as_bytes(), &[]);
-        id
-    };
-    (0..).take_while(|_| !stop.load(Ordering::Relaxed)).map(send).collect()
+        sent.push(format!("r{round}-{}", sent.len()));
+        room.publish("changeover", &sent[sent.len() - 1], order.to_string().as_bytes(), &[]);
+    }
+    sent
 }
 
 fn leftovers(dir: &Path) -> Vec<String> {

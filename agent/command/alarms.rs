@@ -189,16 +189,12 @@ fn some(alarms: &[Uuid]) -> Result<Vec<Uuid>> {
 }
 
 fn which(alarms: &[Uuid], camera: Option<&Name>, class: Option<&str>) -> Result<Vec<Which>> {
-    match camera {
-        Some(camera) => {
-            ensure!(alarms.is_empty(), "name alarms or a camera, not both");
-            let (camera, class) = (camera.to_string(), class.unwrap_or("*").to_owned());
-            ensure!(class.len() <= 64, "class: it may have 64 letters");
-            Ok(vec![Which::All { camera, class }])
-        }
-        None => {
-            ensure!(class.is_none(), "class: name the camera as well");
-            Ok(some(alarms)?.into_iter().map(|alarm| Which::One { alarm }).collect())
-        }
+    if let Some(camera) = camera {
+        ensure!(alarms.is_empty(), "name alarms or a camera, not both");
+        let (camera, class) = (camera.to_string(), class.unwrap_or("*").to_owned());
+        ensure!(class.len() <= 64, "class: it may have 64 letters");
+        return Ok(vec![Which::All { camera, class }]);
     }
+    ensure!(class.is_none(), "class: name the camera as well");
+    Ok(some(alarms)?.into_iter().map(|alarm| Which::One { alarm }).collect())
 }

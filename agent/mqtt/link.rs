@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use rumqttc::{
     AsyncClient, ConnectReturnCode, ConnectionError, EventLoop, Incoming, LastWill, MqttOptions, Outgoing, Publish,
-    QoS, StateError, SubscribeReasonCode, TlsConfiguration, Transport,
+    QoS, StateError, SubscribeReasonCode, TlsConfiguration, Transport, mqttbytes,
 };
 use thiserror::Error;
 use tokio::sync::mpsc;
@@ -180,7 +180,7 @@ impl Link {
         match tokio::time::timeout(CONNECT_TIMEOUT, event_loop.poll()).await {
             Err(_) => return Err(LinkError::Unreachable(place, "it does not answer".into())),
             Ok(Err(ConnectionError::ConnectionRefused(code))) => return Err(LinkError::Refused(place, refusal(code))),
-            Ok(Err(e)) => return Err(LinkError::Unreachable(place, e.to_string())),
+            Ok(Err(e)) => return Err(LinkError::Unreachable(place, words(&e))),
             Ok(Ok(_)) => {}
         }
         let (sender, events) = mpsc::channel(EVENTS);
@@ -257,14 +257,36 @@ async fn pump(mut event_loop: EventLoop, events: mpsc::Sender<Event>, lasting: O
                 Event::Message { receipt, topic, payload, retained }
             }
             Ok(_) => continue,
-            Err(ConnectionError::MqttState(StateError::Deserialization(e))) => Event::Garbled(e.to_string()),
-            Err(e) => Event::Lost(e.to_string()),
+            // A connection that breaks comes in the same wrapping as one over which nonsense comes.
+            Err(ConnectionError::MqttState(StateError::Deserialization(e)))
+                if !matches!(e, mqttbytes::Error::Io(_)) =>
+            {
+                Event::Garbled(e.to_string())
+            }
+            Err(e) => Event::Lost(words(&e)),
         };
         let lost = matches!(event, Event::Lost(_) | Event::Garbled(_));
         if events.send(event).await.is_err() || lost {
             return;
         }
     }
+}
+
+/// An error without what it is wrapped in, and what to do about it.
+fn words(error: &ConnectionError) -> String {
+    let text = match error {
+        ConnectionError::MqttState(StateError::Deserialization(mqttbytes::Error::Io(e)) | StateError::Io(e))
+        | ConnectionError::Io(e) => e.to_string(),
+        other => other.to_string(),
+    };
+    let hint = if text.contains("received fatal alert") {
+        " (it wants a certificate that it knows: mqtt.cert_file, mqtt.key_file)"
+    } else if text.contains("invalid peer certificate") {
+        " (its certificate must be for the host in mqtt.url, and by an authority of mqtt.ca_file)"
+    } else {
+        ""
+    };
+    format!("{text}{hint}")
 }
 
 fn refusal(code: ConnectReturnCode) -> &'static str {

@@ -145,12 +145,11 @@ impl Outbox {
         let context = || format!("cannot open the outbox in {}", dir.display());
         let lock = schema::lock(dir).with_context(context)?;
         let connection = schema::open(dir).with_context(context)?;
-        let latest = schema::latest(&connection).with_context(context)?;
         Ok(Self {
             connection: Mutex::new(connection),
             quota,
             online: AtomicBool::new(false),
-            backlog: AtomicI64::new(latest),
+            backlog: AtomicI64::new(0),
             trouble: Mutex::new(None),
             _lock: lock,
             appended: Arc::default(),
@@ -184,17 +183,22 @@ impl Outbox {
     /// The broker is there: what waits now is the backlog.
     ///
     /// # Errors
-    /// The file cannot be read; then nothing is in the backlog that was not in it before.
+    /// The file cannot be read; then all that comes is taken for backlog as well.
     pub fn went_online(&self) -> Result<()> {
         let connection = self.lock();
-        self.online.store(true, Ordering::Release);
         self.backlog.store(schema::latest(&connection)?, Ordering::Release);
+        self.online.store(true, Ordering::Release);
         Ok(())
     }
 
     /// The broker is gone.
     pub fn went_offline(&self) {
         self.online.store(false, Ordering::Release);
+    }
+
+    /// The last message of the backlog; while the broker is away all are.
+    fn backlog(&self) -> i64 {
+        if self.is_online() { self.backlog.load(Ordering::Acquire) } else { i64::MAX }
     }
 
     /// Whether the broker is there.
@@ -218,7 +222,7 @@ impl Outbox {
     fn commit<R>(&self, f: impl FnOnce(&mut Transaction) -> Result<R>) -> Result<(R, u64)> {
         let mut connection = self.lock();
         let inner = connection.transaction()?;
-        let mut transaction = Transaction { inner, backlog: self.backlog.load(Ordering::Acquire), pushed: 0 };
+        let mut transaction = Transaction { inner, backlog: self.backlog(), pushed: 0 };
         let result = f(&mut transaction)?;
         let Transaction { inner, pushed, .. } = transaction;
         if pushed > 0 {
@@ -234,7 +238,7 @@ impl Outbox {
     /// # Errors
     /// The file cannot be read.
     pub fn peek(&self, lane: Lane, after: i64, limit: usize) -> Result<Vec<Queued>> {
-        let (connection, backlog) = (self.lock(), self.backlog.load(Ordering::Acquire));
+        let (connection, backlog) = (self.lock(), self.backlog());
         let read = |which: &str, after: i64, limit: usize| -> rusqlite::Result<Vec<Queued>> {
             let sql = format!(
                 "SELECT id, kind, topic, payload, retain, subject FROM messages WHERE {which} AND id > ?1 ORDER BY id LIMIT ?3"

@@ -33,6 +33,8 @@ pub fn salvage(from: &Path, to: &mut Connection) -> Result<Salvaged> {
     let Ok(old) = Connection::open_with_flags(from, OpenFlags::SQLITE_OPEN_READ_WRITE) else {
         return Ok(Salvaged::default());
     };
+    // Without it SQLite reads nothing of a file that was cut off. Nothing is written.
+    let _ = old.pragma_update(None, "writable_schema", true);
     let transaction = to.transaction()?;
     for (table, columns) in SMALL {
         let marks = (1..=columns).map(|n| format!("?{n}")).collect::<Vec<_>>().join(", ");
@@ -41,7 +43,7 @@ pub fn salvage(from: &Path, to: &mut Connection) -> Result<Salvaged> {
         let all = |row: &Row| (0..columns).map(|n| row.get::<_, Value>(n)).collect::<rusqlite::Result<Vec<_>>>();
         let Ok(rows) = statement.query_map([], all) else { continue };
         for row in rows.map_while(Result::ok) {
-            transaction.execute(&insert, rusqlite::params_from_iter(row))?;
+            tolerant(transaction.execute(&insert, rusqlite::params_from_iter(row)))?;
         }
     }
     let mut salvaged = Salvaged::default();
@@ -49,8 +51,7 @@ pub fn salvage(from: &Path, to: &mut Connection) -> Result<Salvaged> {
         let mut insert = transaction.prepare_cached(
             "INSERT INTO messages (id, kind, topic, payload, retain, subject, behind) VALUES (?1, ?2, ?3, ?4, ?5, ?6, 0)",
         )?;
-        insert.execute(rusqlite::params_from_iter(row))?;
-        salvaged.messages += 1;
+        salvaged.messages += u64::from(tolerant(insert.execute(rusqlite::params_from_iter(row)))?);
         Ok(())
     })?;
     // The counters may be unreadable, or older than the messages.
@@ -81,16 +82,37 @@ fn each_message(old: &Connection, mut f: impl FnMut(Vec<Value>) -> Result<()>) -
         let row = next.query_row(params![after], |row| {
             let id: i64 = row.get(0)?;
             let values = (0..6).map(|n| row.get::<_, Value>(n)).collect::<rusqlite::Result<Vec<_>>>()?;
-            Ok((id, values))
+            // A page that is no longer what it was can still give something.
+            let is_whole = matches!(
+                &values[..],
+                [
+                    _,
+                    Value::Integer(0..=3),
+                    Value::Text(_),
+                    Value::Blob(_),
+                    Value::Integer(_),
+                    Value::Text(_) | Value::Null
+                ]
+            );
+            Ok((id, is_whole.then_some(values)))
         });
         match row {
-            Ok((id, values)) => {
+            Ok((id, values)) if id > after => {
                 (after, steps) = (id, 0);
-                f(values)?;
+                values.map_or(Ok(()), &mut f)?;
             }
             Err(rusqlite::Error::QueryReturnedNoRows) => break,
-            Err(_) => (after, steps) = (after + 1, steps + 1),
+            _ => (after, steps) = (after + 1, steps + 1),
         }
     }
     Ok(())
+}
+
+/// Whether a row was taken; one that does not fit is left out.
+fn tolerant(inserted: rusqlite::Result<usize>) -> Result<bool> {
+    match inserted {
+        Ok(_) => Ok(true),
+        Err(e) if e.sqlite_error_code() == Some(rusqlite::ErrorCode::ConstraintViolation) => Ok(false),
+        Err(e) => Err(e.into()),
+    }
 }

@@ -134,9 +134,9 @@ fn a_file_of_one_lane_is_taken_over() {
         "CREATE TABLE messages (id INTEGER PRIMARY KEY AUTOINCREMENT, kind INTEGER NOT NULL, topic TEXT NOT NULL,
             payload BLOB NOT NULL, retain INTEGER NOT NULL, offline INTEGER NOT NULL);
          CREATE TABLE sizes (images INTEGER PRIMARY KEY, n INTEGER NOT NULL, bytes INTEGER NOT NULL);
-         INSERT INTO sizes VALUES (0, 1, 3), (1, 0, 0);
-         CREATE TRIGGER grow AFTER INSERT ON messages BEGIN UPDATE sizes SET n = n + 1; END;
-         CREATE TRIGGER shrink AFTER DELETE ON messages BEGIN UPDATE sizes SET n = n - 1; END;
+         INSERT INTO sizes VALUES (0, 0, 0), (1, 0, 0);
+         CREATE TRIGGER grow AFTER INSERT ON messages BEGIN UPDATE sizes SET n = n + 1 WHERE images = 0; END;
+         CREATE TRIGGER shrink AFTER DELETE ON messages BEGIN UPDATE sizes SET n = n - 1 WHERE images = 0; END;
          CREATE TABLE alarms (id TEXT PRIMARY KEY, body TEXT NOT NULL) WITHOUT ROWID;
          CREATE TABLE counters (name TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID;
          INSERT INTO counters VALUES ('appended', 1), ('seq', 1);
@@ -272,7 +272,7 @@ fn written(dir: &Path, events: u64, bytes: usize) {
 
 #[test]
 fn what_is_whole_in_a_damaged_file_is_kept() {
-    for (name, least) in [("flips", 950), ("cut off", 450), ("header", 0)] {
+    for (name, least) in [("flips", 950), ("cut off", 350), ("header", 0)] {
         let dir = tempfile::tempdir().unwrap();
         written(dir.path(), 1000, 300);
         let path = dir.path().join("outbox.sqlite");

@@ -43,6 +43,7 @@ impl AlarmBook {
     }
 
     /// Those that are over and that nobody has acknowledged, the oldest first.
+    #[must_use]
     pub fn returned(&self) -> impl DoubleEndedIterator<Item = &Alarm> {
         self.returned.iter()
     }

@@ -174,16 +174,15 @@ fn maintenance_comes_before_suppression_and_that_before_the_shelf() {
         desk.act(&Action::Release(why, vec![which], by("ann"))).unwrap();
         states.push((desk.last().transition, desk.last().body.state));
     }
-    use AlarmState::{OutOfService, Shelved, SuppressedByDesign, Unacknowledged};
     assert_eq!(
         states,
         [
-            (Transition::Shelved, Shelved),
-            (Transition::Suppressed, SuppressedByDesign),
-            (Transition::RemovedFromService, OutOfService),
-            (Transition::Suppressed, SuppressedByDesign),
-            (Transition::Shelved, Shelved),
-            (Transition::Unshelved, Unacknowledged),
+            (Transition::Shelved, AlarmState::Shelved),
+            (Transition::Suppressed, AlarmState::SuppressedByDesign),
+            (Transition::RemovedFromService, AlarmState::OutOfService),
+            (Transition::Suppressed, AlarmState::SuppressedByDesign),
+            (Transition::Shelved, AlarmState::Shelved),
+            (Transition::Unshelved, AlarmState::Unacknowledged),
         ]
     );
 }
