@@ -4,6 +4,7 @@
 //! [`pipeline`]) → [`verdict`] → [`outbox`] → [`mqtt`]. The [`daemon`] builds these parts and drains them in order.
 
 pub mod anomaly;
+pub mod asyncapi;
 pub mod backoff;
 pub mod bench;
 pub mod check;

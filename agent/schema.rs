@@ -4,8 +4,9 @@ use std::io::Write as _;
 
 use anyhow::Result;
 use clap::ValueEnum;
-use schemars::{Schema, schema_for};
+use schemars::{Schema, json_schema, schema_for};
 
+use crate::asyncapi;
 use crate::command::{
     Acknowledge, Changeover, Comment, Forget, ListAlarms, ListLessons, Products, Quieten, Relearn, Release, Shelve,
     Teach,
@@ -75,6 +76,8 @@ pub enum Name {
     Config,
     /// bundle.json
     Bundle,
+    /// All topics, as an AsyncAPI 3 document
+    Asyncapi,
 }
 
 /// The schema of a name.
@@ -102,6 +105,7 @@ pub fn schema(name: Name) -> Schema {
         Name::Lesson => schema_for!(Lesson),
         Name::Config => schema_for!(Config),
         Name::Bundle => schema_for!(Manifest),
+        Name::Asyncapi => json_schema!({ "$ref": "https://asyncapi.com/schema-store/3.0.0.json" }),
     }
 }
 
@@ -110,7 +114,10 @@ pub fn schema(name: Name) -> Schema {
 /// # Errors
 /// None that a user could cause.
 pub fn run(args: &Args) -> Result<()> {
-    let text = serde_json::to_string_pretty(&schema(args.name))?;
+    let text = match args.name {
+        Name::Asyncapi => serde_json::to_string_pretty(&asyncapi::document())?,
+        name => serde_json::to_string_pretty(&schema(name))?,
+    };
     let _ = writeln!(std::io::stdout(), "{text}"); // a reader that has gone (`| head`) is no reason to panic
     Ok(())
 }

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::time::Instant;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
 use crate::support::broker::Broker;
@@ -14,8 +14,21 @@ const SYNTHETIC: &str = "[[cameras]]\nname = \"strip\"\n\
     source.synthetic = { seed = 7, rate = 40.0, speed = 48.0, defects_per_frame = 0.015 }\n";
 
 fn validator(name: &str) -> jsonschema::Validator {
-    let out = std::process::Command::new(crate::support::INSPECTD).args(["schema", name]).output().unwrap();
-    jsonschema::validator_for(&serde_json::from_slice::<Value>(&out.stdout).unwrap()).unwrap()
+    jsonschema::validator_for(&crate::support::schema(name)).unwrap()
+}
+
+/// The one message of the AsyncAPI document that the agent sends to such a topic.
+fn documented(asyncapi: &Value, topic: &str) -> String {
+    let fits = |address: &str| {
+        let (wanted, levels): (Vec<_>, Vec<_>) = (address.split('/').collect(), topic.split('/').collect());
+        wanted.len() == levels.len() && wanted.iter().zip(levels).all(|(w, l)| w.starts_with('{') || *w == l)
+    };
+    let sends = |id: &str| asyncapi["operations"][id]["action"] == "send";
+    let channels = asyncapi["channels"].as_object().unwrap().iter();
+    let found: Vec<&String> =
+        channels.filter(|(id, c)| sends(id) && fits(c["address"].as_str().unwrap())).map(|(id, _)| id).collect();
+    assert_eq!(found.len(), 1, "{topic}: {found:?}");
+    found[0].clone()
 }
 
 #[test]
@@ -36,6 +49,7 @@ fn everything_that_is_published_is_what_the_schemas_say() {
         ["event", "alarm", "state", "camera", "result"].map(|name| (name, validator(name))).into_iter().collect();
     let mut seen: HashMap<&str, usize> = HashMap::new();
     let (mut images, mut named, mut next) = (Vec::new(), Vec::new(), 1);
+    let asyncapi = crate::support::schema("asyncapi");
     for (topic, payload) in subscriber.messages() {
         let levels: Vec<_> = topic.split('/').skip(4).collect();
         let name = match levels.as_slice() {
@@ -46,6 +60,7 @@ fn everything_that_is_published_is_what_the_schemas_say() {
             ["cameras", "strip", "state"] => "camera",
             ["cameras", "strip", "results"] => "result",
             ["images", hash] => {
+                assert_eq!(documented(&asyncapi, &topic), "images");
                 assert_eq!(hex::encode(Sha256::digest(&payload)), *hash);
                 assert!(payload.starts_with(&[0xff, 0xd8]) && payload.len() <= 256 * 1024);
                 images.push((*hash).to_owned());
@@ -54,6 +69,10 @@ fn everything_that_is_published_is_what_the_schemas_say() {
             other => panic!("a topic that the contract does not know: {other:?}"),
         };
         let value: Value = serde_json::from_slice(&payload).unwrap();
+        let message = documented(&asyncapi, &topic);
+        let root =
+            json!({ "$ref": format!("#/components/messages/{message}/payload"), "components": asyncapi["components"] });
+        jsonschema::validator_for(&root).unwrap().validate(&value).unwrap_or_else(|e| panic!("{topic}: {e}"));
         let errors: Vec<_> = schemas[name].iter_errors(&value).map(|e| e.to_string()).collect();
         assert!(errors.is_empty(), "{topic}: {errors:?}\n{value}");
         *seen.entry(name).or_default() += 1;

@@ -30,7 +30,7 @@ impl Room {
         self.publish_to(&format!("inspect/v1/test/gw/commands/{command}/{id}"), payload, more);
     }
 
-    fn publish_to(&self, topic: &str, payload: &[u8], more: &[&str]) {
+    pub fn publish_to(&self, topic: &str, payload: &[u8], more: &[&str]) {
         let path = tempfile::NamedTempFile::new().unwrap();
         std::fs::write(path.path(), payload).unwrap();
         let sent = Command::new("mosquitto_pub")

@@ -14,6 +14,10 @@ use crate::support::{eventually, soak};
 const BUSY: &str = "[[cameras]]\nname = \"strip\"\n\
     source.synthetic = { seed = 3, rate = 60.0, speed = 64.0, defects_per_frame = 0.03 }\n";
 
+/// Boards with the defects that the model names: alarms from the first picture on.
+const BOARDS: &str = "[[cameras]]\nname = \"boards\"\n\
+    source.synthetic = { scene = \"boards\", seed = 3, rate = 60.0, speed = 640.0, defects_per_frame = 2.0 }\n";
+
 fn appended(dir: &Path) -> u64 {
     let outbox = rusqlite::Connection::open(dir.join("state/outbox.sqlite")).unwrap();
     outbox.busy_timeout(Duration::from_secs(5)).unwrap();
@@ -80,28 +84,38 @@ fn alarms_raised_while_the_broker_is_down_arrive_afterwards_even_after_a_power_c
 
 #[test]
 fn kill_9_of_daemon_and_broker_in_turn_loses_nothing() {
-    let rounds = if soak() { 50 } else { 4 };
+    let rounds = if soak() { 1000 } else { 10 };
     let (mut broker, dir) = (Broker::start(), tempfile::tempdir().unwrap());
     let events = broker.subscribe("inspect/v1/test/gw/events");
-    let path = config(dir.path(), &broker.url(), BUSY);
+    let path = config(dir.path(), &broker.url(), BOARDS);
+    let (mut broker_kills, begun) = (0, Instant::now());
     for round in 0..rounds {
         let daemon = Daemon::start(&path);
         daemon.wait_for_log(20, "Raised");
-        let extra = Duration::from_millis(200 + 377 * round % 1500);
-        std::thread::sleep(extra);
-        if round % 2 == 1 {
+        // Anywhere in the load: each round at another moment.
+        std::thread::sleep(Duration::from_millis(37 * round % 400));
+        if round % 5 == 4 {
+            broker_kills += 1;
             broker.kill();
-            std::thread::sleep(Duration::from_millis(500));
+            std::thread::sleep(Duration::from_millis(200));
             daemon.kill();
             broker.up();
         } else {
             daemon.kill();
         }
+        if round % 100 == 99 {
+            println!("{} rounds, {:.0} s", round + 1, begun.elapsed().as_secs_f64());
+        }
     }
     let daemon = Daemon::start(&path);
     daemon.wait_for_log(60, "connected");
-    let last = assert_all_arrive(&events, dir.path(), 60);
-    println!("{rounds} cuts, {last} events, none lost");
+    let last = assert_all_arrive(&events, dir.path(), 120);
+    let all = events.json().len();
+    let duplicates = all - received(&events).len();
+    println!(
+        "{rounds} kills of the daemon, {broker_kills} of the broker: {last} events, 0 lost, {duplicates} duplicates"
+    );
+    assert!(duplicates <= (rounds as usize + broker_kills) * 32);
     drop(daemon);
 }
 

@@ -19,6 +19,7 @@ mod extraction;
 mod false_alarms;
 mod memories;
 mod operators;
+mod poison;
 mod session;
 mod support;
 mod teaching;

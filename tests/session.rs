@@ -330,6 +330,9 @@ fn three_days_without_a_broker_stay_under_the_quota_and_add_up() {
                     let (retain, subject) = (kind == Kind::Alarm, (kind != Kind::Image).then(|| key.clone()));
                     Message { kind, topic, payload: vec![b'x'; bytes], retain, subject }
                 };
+                let transition = if raised { "raised" } else { "cleared" };
+                let event =
+                    format!("{{\"transition\":\"{transition}\",\"fill\":\"{}\"}}", "x".repeat(650)).into_bytes();
                 let seq = t.next_seq()?;
                 assert_eq!(seq, n + 1);
                 if raised {
@@ -342,7 +345,7 @@ fn three_days_without_a_broker_stay_under_the_quota_and_add_up() {
                 } else {
                     t.forget_alarm(&key)?;
                 }
-                t.push(&message(Kind::Event, "inspect/v1/s/g/events".into(), 700))?;
+                t.push(&Message { payload: event, ..message(Kind::Event, "inspect/v1/s/g/events".into(), 0) })?;
                 t.push(&message(Kind::Alarm, format!("inspect/v1/s/g/alarms/{alarm}"), if raised { 550 } else { 0 }))
             })
             .unwrap();

@@ -138,7 +138,9 @@ impl Session {
                         }
                     }
                     let ended = self.serve(link).await;
-                    self.outbox.went_offline();
+                    if let Err(e) = block_in_place(|| self.outbox.went_offline()) {
+                        error!("it cannot be noted what was sent: {e:#}");
+                    }
                     short = if begun.elapsed() > WELL_AFTER { 0 } else { short + 1 };
                     match ended {
                         Ended::Stopped => return,

@@ -9,7 +9,7 @@
 //! 3. Sequence numbers of events are given out in the transaction that appends the event, so they have no gaps.
 //! 4. The queue is bounded in rows and bytes. When it is full, the oldest snapshots go first, then replies, then what is about
 //!    alarms that are over, then the rest; last of all the empty messages that take an alarm off the broker, since nothing
-//!    else ever would.
+//!    else ever would. An alarm that came and went while the broker was away goes as a whole.
 //! 5. There are two lanes, each in order: what comes while the broker is there need not wait behind what has gathered while it
 //!    was away. What is about an alarm of which something still waits in the backlog joins it there, so that the
 //!    transitions of one alarm never overtake each other.
@@ -129,6 +129,8 @@ pub struct Outbox {
     online: AtomicBool,
     /// The last message that was there when the broker came.
     backlog: AtomicI64,
+    /// While the broker is away: the last message that it may have got.
+    sent: AtomicI64,
     trouble: Mutex<Option<String>>,
     /// Held while this process uses the folder.
     _lock: File,
@@ -145,11 +147,13 @@ impl Outbox {
         let context = || format!("cannot open the outbox in {}", dir.display());
         let lock = schema::lock(dir).with_context(context)?;
         let connection = schema::open(dir).with_context(context)?;
+        let sent = schema::sent(&connection).with_context(context)?;
         Ok(Self {
             connection: Mutex::new(connection),
             quota,
             online: AtomicBool::new(false),
             backlog: AtomicI64::new(0),
+            sent: AtomicI64::new(sent),
             trouble: Mutex::new(None),
             _lock: lock,
             appended: Arc::default(),
@@ -186,14 +190,22 @@ impl Outbox {
     /// The file cannot be read; then all that comes is taken for backlog as well.
     pub fn went_online(&self) -> Result<()> {
         let connection = self.lock();
+        schema::sending(&connection)?;
         self.backlog.store(schema::latest(&connection)?, Ordering::Release);
         self.online.store(true, Ordering::Release);
         Ok(())
     }
 
     /// The broker is gone.
-    pub fn went_offline(&self) {
+    ///
+    /// # Errors
+    /// The file cannot be written; then more is taken for sent than was.
+    pub fn went_offline(&self) -> Result<()> {
+        let connection = self.lock();
         self.online.store(false, Ordering::Release);
+        self.sent.store(i64::MAX, Ordering::Release);
+        self.sent.store(schema::sent_until_now(&connection)?, Ordering::Release);
+        Ok(())
     }
 
     /// The last message of the backlog; while the broker is away all are.
@@ -227,7 +239,8 @@ impl Outbox {
         let Transaction { inner, pushed, .. } = transaction;
         if pushed > 0 {
             schema::count(&inner, "appended", pushed)?;
-            schema::make_room(&inner, self.quota)?;
+            let sent = if self.is_online() { i64::MAX } else { self.sent.load(Ordering::Acquire) };
+            schema::make_room(&inner, self.quota, sent)?;
         }
         inner.commit().context("the outbox could not be written: is the disk full?")?;
         Ok((result, pushed))

@@ -1,14 +1,16 @@
 //! What can still be read of a damaged outbox is taken over into a new one.
 //!
-//! Guarantees: every row whose pages are whole is kept; sequence numbers go on; the damaged file itself stays where it was set
-//! aside. What was delivered shortly before may be sent again, with the same id.
+//! Guarantees: every message that is whole is kept, and none that is not (pictures are checked by their hash); sequence numbers
+//! go on; the damaged file itself stays where it was set aside. What was delivered shortly before may be sent again, with the
+//! same id.
 
 use std::path::Path;
 
 use anyhow::Result;
 use rusqlite::{Connection, OpenFlags, OptionalExtension, Row, params, types::Value};
+use sha2::{Digest, Sha256};
 
-use super::schema;
+use super::{Kind, schema};
 
 /// Rows after one that cannot be read which are tried one by one.
 const STEPS: i64 = 200_000;
@@ -82,18 +84,7 @@ fn each_message(old: &Connection, mut f: impl FnMut(Vec<Value>) -> Result<()>) -
         let row = next.query_row(params![after], |row| {
             let id: i64 = row.get(0)?;
             let values = (0..6).map(|n| row.get::<_, Value>(n)).collect::<rusqlite::Result<Vec<_>>>()?;
-            // A page that is no longer what it was can still give something.
-            let is_whole = matches!(
-                &values[..],
-                [
-                    _,
-                    Value::Integer(0..=3),
-                    Value::Text(_),
-                    Value::Blob(_),
-                    Value::Integer(_),
-                    Value::Text(_) | Value::Null
-                ]
-            );
+            let is_whole = is_whole(&values);
             Ok((id, is_whole.then_some(values)))
         });
         match row {
@@ -114,5 +105,25 @@ fn tolerant(inserted: rusqlite::Result<usize>) -> Result<bool> {
         Ok(_) => Ok(true),
         Err(e) if e.sqlite_error_code() == Some(rusqlite::ErrorCode::ConstraintViolation) => Ok(false),
         Err(e) => Err(e.into()),
+    }
+}
+
+/// Whether a row is what was once written: a page that was torn or overwritten can still give something.
+fn is_whole(row: &[Value]) -> bool {
+    let [
+        _,
+        Value::Integer(kind),
+        Value::Text(topic),
+        Value::Blob(payload),
+        Value::Integer(_),
+        Value::Text(_) | Value::Null,
+    ] = row
+    else {
+        return false;
+    };
+    if *kind == Kind::Image as i64 {
+        topic.ends_with(&hex::encode(Sha256::digest(payload)))
+    } else {
+        payload.is_empty() || serde_json::from_slice::<serde::de::IgnoredAny>(payload).is_ok()
     }
 }

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result, bail};
-use rusqlite::{Connection, OpenFlags, params};
+use rusqlite::{Connection, OpenFlags, OptionalExtension, params};
 use tracing::error;
 
 use super::Quota;
@@ -18,6 +18,7 @@ const TABLES: &str = "
         id INTEGER PRIMARY KEY AUTOINCREMENT, kind INTEGER NOT NULL, topic TEXT NOT NULL, payload BLOB NOT NULL,
         retain INTEGER NOT NULL, subject TEXT, behind INTEGER NOT NULL);
     CREATE INDEX IF NOT EXISTS images ON messages (id) WHERE kind = 2;
+    CREATE INDEX IF NOT EXISTS replied ON messages (id) WHERE kind = 3;
     CREATE INDEX IF NOT EXISTS behind ON messages (id) WHERE behind;
     CREATE INDEX IF NOT EXISTS subjects ON messages (subject) WHERE subject IS NOT NULL;
     CREATE TABLE IF NOT EXISTS counters (name TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID;
@@ -148,17 +149,10 @@ pub fn counter(connection: &Connection, name: &str) -> Result<u64> {
     Ok(statement.query_row([name], |row| row.get::<_, i64>(0))? as u64)
 }
 
-/// What goes first when there is no room for messages that are no snapshots; in each the oldest first.
-const GOES: [&str; 4] = [
-    "kind = 3",
-    "kind != 2 AND length(payload) > 0 AND NOT EXISTS (SELECT 1 FROM alarms WHERE alarms.id = subject AND active)",
-    "kind != 2 AND length(payload) > 0",
-    "kind != 2",
-];
-
 /// Drops what is over the quota: oldest snapshots, then replies, then what is about alarms that are over, then the rest, and last
-/// of all the empty messages that take alarms off the broker, since nothing else ever would.
-pub fn make_room(connection: &Connection, quota: Quota) -> Result<()> {
+/// of all the empty messages that take alarms off the broker, since nothing else ever would. An alarm of which the broker
+/// cannot have heard goes as a whole: all of its messages are behind `sent`.
+pub fn make_room(connection: &Connection, quota: Quota, sent: i64) -> Result<()> {
     let size = |images: i64| -> Result<(u64, u64)> {
         let mut statement = connection.prepare_cached("SELECT n, bytes FROM sizes WHERE images = ?1")?;
         let (n, bytes) = statement.query_row([images], |row| Ok((row.get::<_, i64>(0)?, row.get::<_, i64>(1)?)))?;
@@ -168,27 +162,84 @@ pub fn make_room(connection: &Connection, quota: Quota) -> Result<()> {
     loop {
         let ((images, image_bytes), (events, event_bytes)) = (size(1)?, size(0)?);
         let crowded = images + events > quota.messages;
-        let which: &[&str] = if images > 0 && (image_bytes > quota.image_bytes || crowded) {
-            &["kind = 2"]
+        let gone = if images > 0 && (image_bytes > quota.image_bytes || crowded) {
+            drop_oldest(connection, "kind = 2")?
         } else if events > 0 && (event_bytes > quota.event_bytes || crowded) {
-            &GOES
-        } else {
-            break;
-        };
-        for which in which {
-            let sql =
-                format!("DELETE FROM messages WHERE id = (SELECT id FROM messages WHERE {which} ORDER BY id LIMIT 1)");
-            let gone = connection.prepare_cached(&sql)?.execute([])? as u64;
-            dropped += gone;
-            if gone > 0 {
-                break;
+            let mut gone = drop_oldest(connection, "kind = 3")?;
+            if gone == 0 {
+                gone = drop_over(connection, sent)?;
             }
+            for which in ["kind != 2 AND length(payload) > 0", "kind != 2"] {
+                if gone == 0 {
+                    gone = drop_oldest(connection, which)?;
+                }
+            }
+            gone
+        } else {
+            0
+        };
+        dropped += gone;
+        if gone == 0 {
+            break;
         }
     }
     if dropped > 0 {
         count(connection, "dropped", dropped)?;
     }
     Ok(())
+}
+
+fn drop_oldest(connection: &Connection, which: &str) -> Result<u64> {
+    let sql = format!("DELETE FROM messages WHERE id = (SELECT id FROM messages WHERE {which} ORDER BY id LIMIT 1)");
+    Ok(connection.prepare_cached(&sql)?.execute([])? as u64)
+}
+
+/// Drops the oldest message about an alarm that is over, or all about it.
+fn drop_over(connection: &Connection, sent: i64) -> Result<u64> {
+    let mut statement = connection.prepare_cached(
+        "SELECT id, subject, kind = 0 AND id > ?1 AND json_valid(CAST(payload AS TEXT)) \
+                AND json_extract(CAST(payload AS TEXT), '$.transition') = 'raised' FROM messages \
+         WHERE kind != 2 AND length(payload) > 0 \
+           AND NOT EXISTS (SELECT 1 FROM alarms WHERE alarms.id = subject AND active) ORDER BY id LIMIT 1",
+    )?;
+    let found = statement.query_row([sent], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?))).optional()?;
+    let gone = match found {
+        Some((_, Some(subject), Some(true))) => {
+            let subject: String = subject;
+            connection.prepare_cached("DELETE FROM messages WHERE subject = ?1")?.execute([subject])?
+        }
+        Some((id, ..)) => {
+            let id: i64 = id;
+            connection.prepare_cached("DELETE FROM messages WHERE id = ?1")?.execute([id])?
+        }
+        None => 0,
+    };
+    Ok(gone as u64)
+}
+
+/// Under which it is noted what the broker may have got.
+const SENT: &str = "sent";
+
+/// Notes that from now on every message may have been sent.
+pub fn sending(connection: &Connection) -> Result<()> {
+    connection.execute("INSERT OR REPLACE INTO notes (name, value) VALUES (?1, 'all')", [SENT])?;
+    Ok(())
+}
+
+/// Notes that what comes from now on was never sent.
+pub fn sent_until_now(connection: &Connection) -> Result<i64> {
+    let last = latest(connection)?;
+    connection
+        .execute("INSERT OR REPLACE INTO notes (name, value) VALUES (?1, ?2)", params![SENT, last.to_string()])?;
+    Ok(last)
+}
+
+/// The last message that may have been sent, after a start.
+pub fn sent(connection: &Connection) -> Result<i64> {
+    let noted: Option<String> =
+        connection.query_row("SELECT value FROM notes WHERE name = ?1", [SENT], |row| row.get(0)).optional()?;
+    // None was noted, or the agent ended without a word while the broker was there.
+    noted.and_then(|text| text.parse().ok()).map_or_else(|| sent_until_now(connection), Ok)
 }
 
 /// The latest message's id.

@@ -51,7 +51,7 @@ fn what_waits_when_the_broker_goes_is_marked() {
     let outbox = Outbox::open(dir.path(), QUOTA).unwrap();
     outbox.went_online().unwrap();
     push(&outbox, Kind::Event, b"a");
-    outbox.went_offline();
+    outbox.went_offline().unwrap();
     outbox.went_online().unwrap();
     push(&outbox, Kind::Event, b"b");
     let waits = |lane| -> Vec<(Vec<u8>, bool)> {
@@ -83,7 +83,7 @@ fn what_is_new_need_not_wait_but_transitions_of_one_alarm_stay_in_order() {
     outbox.delivered(&ids).unwrap();
     about("old", b"raised again");
     assert_eq!(waits(Lane::Live).len(), 2);
-    outbox.went_offline();
+    outbox.went_offline().unwrap();
     outbox.went_online().unwrap();
     assert!(waits(Lane::Live).is_empty() && waits(Lane::Backlog).iter().all(|(_, offline)| *offline));
 }
@@ -123,6 +123,33 @@ fn a_full_queue_keeps_active_alarms_longest() {
     wanted.remove(2);
     assert_eq!(gone, wanted, "and the empty message is still there");
     assert!(left().contains(&Vec::new()));
+    assert_adds_up(&outbox);
+}
+
+#[test]
+fn an_alarm_that_the_broker_never_heard_of_goes_as_a_whole() {
+    let dir = tempfile::tempdir().unwrap();
+    let quota = Quota { messages: 6, image_bytes: 1 << 20, event_bytes: 1 << 20 };
+    let outbox = Outbox::open(dir.path(), quota).unwrap();
+    let about = |kind, alarm: &str, payload: &str| {
+        let message = Message { subject: Some(alarm.into()), ..message(kind, payload.as_bytes()) };
+        outbox.transaction(|t| t.push(&message)).unwrap();
+    };
+    let comes_and_goes = |alarm: &str| {
+        about(Kind::Event, alarm, r#"{"transition":"raised"}"#);
+        about(Kind::Event, alarm, r#"{"transition":"cleared"}"#);
+        about(Kind::Alarm, alarm, "");
+    };
+    outbox.went_online().unwrap();
+    comes_and_goes("perhaps"); // it may have arrived, though nothing was acknowledged
+    outbox.went_offline().unwrap();
+    for n in 0..10 {
+        comes_and_goes(&format!("new {n}"));
+    }
+    let left = outbox.peek(Lane::Backlog, 0, 99).unwrap();
+    let left: Vec<_> =
+        left.iter().map(|q| (q.message.subject.as_deref().unwrap(), q.message.payload.is_empty())).collect();
+    assert_eq!(left, [("perhaps", true), ("new 9", false), ("new 9", false), ("new 9", true)]);
     assert_adds_up(&outbox);
 }
 

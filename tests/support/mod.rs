@@ -21,6 +21,12 @@ pub fn bundle() -> PathBuf {
     root().join("models/default")
 }
 
+/// What `inspectd schema` prints.
+pub fn schema(name: &str) -> serde_json::Value {
+    let out = std::process::Command::new(INSPECTD).args(["schema", name]).output().unwrap();
+    serde_json::from_slice(&out.stdout).unwrap()
+}
+
 /// A port that was free a moment ago.
 pub fn free_port() -> u16 {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
