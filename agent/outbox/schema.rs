@@ -197,8 +197,8 @@ fn drop_oldest(connection: &Connection, which: &str) -> Result<u64> {
 /// Drops the oldest message about an alarm that is over, or all about it.
 fn drop_over(connection: &Connection, sent: i64) -> Result<u64> {
     let mut statement = connection.prepare_cached(
-        "SELECT id, subject, kind = 0 AND id > ?1 AND json_valid(CAST(payload AS TEXT)) \
-                AND json_extract(CAST(payload AS TEXT), '$.transition') = 'raised' FROM messages \
+        "SELECT id, subject, CASE WHEN kind = 0 AND id > ?1 AND json_valid(CAST(payload AS TEXT)) \
+                THEN json_extract(CAST(payload AS TEXT), '$.transition') IS 'raised' END FROM messages \
          WHERE kind != 2 AND length(payload) > 0 \
            AND NOT EXISTS (SELECT 1 FROM alarms WHERE alarms.id = subject AND active) ORDER BY id LIMIT 1",
     )?;
