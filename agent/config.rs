@@ -372,6 +372,13 @@ impl Config {
             let message = "a certificate and its key go together: give both, or none".into();
             return Err(error(Some(start..start), "mqtt.cert_file: ".into(), message));
         }
+        let unused = [("ca_file", &config.mqtt.ca_file), ("cert_file", &config.mqtt.cert_file)];
+        if let Some((key, _)) = unused.iter().find(|(_, file)| file.is_some() && !config.mqtt.url.scheme().is_secure())
+        {
+            let start = text.find(key).unwrap_or(0);
+            let message = format!("is of no use without TLS: write mqtts:// or wss:// in mqtt.url, or leave {key} out");
+            return Err(error(Some(start..start), format!("mqtt.{key}: "), message));
+        }
         if config.alarm.raise_after > config.alarm.raise_within {
             let start = text.find("raise_after").unwrap_or(0);
             let message = "must not be larger than alarm.raise_within".into();

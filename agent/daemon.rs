@@ -386,11 +386,12 @@ impl Clerk {
         let mut book = lock(&self.book);
         let entry = book.tick(Timestamp::now());
         match book.record(&entry, &self.outbox) {
-            Ok(()) => book.apply(&entry),
+            Ok(()) => {
+                book.apply(&entry);
+                said(&entry);
+            }
             Err(e) => warn!("what comes off the shelf is tried again in a second: {e:#}"),
         }
-        drop(book);
-        said(&entry);
     }
 
     /// Records until it holds: while the disk refuses, this thread waits, the workers wait behind it, and the cameras

@@ -14,6 +14,7 @@ mod commands;
 mod constancy;
 mod delivery;
 mod demo;
+mod disks;
 mod evaluation;
 mod extraction;
 mod false_alarms;

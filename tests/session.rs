@@ -59,11 +59,13 @@ impl Carrier {
         let outbox = Arc::new(Outbox::open(dir, QUOTA).unwrap());
         let (stop, runtime) = (Stop::default(), runtime());
         let (commands, _, answered) = Letterbox::new(Topics::new("s", "g"));
+        let board = Arc::new(Board::default());
+        board.set("inspect/v1/s/g/state", b"0 again".to_vec());
         let session = Session {
             options: options(url, "carrier"),
             window: WINDOW,
             outbox: Arc::clone(&outbox),
-            board: Arc::new(Board::default()),
+            board,
             results: tokio::sync::mpsc::channel(1).1,
             subscriptions: vec!["inspect/v1/s/g/commands/+/+".into()],
             commands,
@@ -221,15 +223,29 @@ fn garbage_costs_one_reconnection_at_which_the_broker_forgets_it() {
     // It would send the same at every connection with a session that it has kept.
     let broker = Scripted::start(
         Box::new(|_, _, _| Move::Acknowledge),
-        Box::new(|n| if n == 1 { Vec::new() } else { garbage() }),
+        Box::new(|n| if n == 0 { garbage() } else { Vec::new() }),
     );
     let carrier = Carrier::start(dir.path(), &format!("mqtt://127.0.0.1:{}", broker.port));
-    eventually(20, "a second connection", || (broker.connections() == 2).then_some(()));
+    eventually(20, "a third connection", || (broker.connections() == 3).then_some(()));
     push(&carrier.outbox, 1, b"1 event".to_vec());
     eventually(20, "delivery", || (carrier.outbox.counts().unwrap().delivered == 1).then_some(()));
     carrier.end();
     let record = broker.record.lock().unwrap();
-    assert_eq!(record.connections.iter().map(|c| c.clean_session).collect::<Vec<_>>(), [false, true]);
+    assert_eq!(record.connections.iter().map(|c| c.clean_session).collect::<Vec<_>>(), [false, true, false]);
+}
+
+#[test]
+fn garbage_that_is_retained_makes_the_agent_deaf_and_not_dumb() {
+    let dir = tempfile::tempdir().unwrap();
+    // Whoever subscribes gets it.
+    let broker = Scripted::start(Box::new(|_, _, _| Move::Acknowledge), Box::new(|_| garbage()));
+    let carrier = Carrier::start(dir.path(), &format!("mqtt://127.0.0.1:{}", broker.port));
+    push(&carrier.outbox, 1, b"1 event".to_vec());
+    eventually(20, "delivery", || (carrier.outbox.counts().unwrap().delivered == 1).then_some(()));
+    let connections = broker.connections();
+    std::thread::sleep(Duration::from_secs(1));
+    assert_eq!(broker.connections(), connections, "it stays");
+    carrier.end();
 }
 
 #[test]

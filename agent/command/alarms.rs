@@ -12,6 +12,7 @@ use uuid::Uuid;
 use super::Office;
 use crate::config::Name;
 use crate::config::value::Minutes;
+use crate::mqtt::payload::Alarm;
 use crate::verdict::book::AlarmBook;
 use crate::verdict::life::{Action, Note};
 use crate::verdict::quiet::{Quiet, Which, Why};
@@ -20,8 +21,10 @@ use crate::verdict::quiet::{Quiet, Which, Why};
 const ALARMS: usize = 100;
 /// Letters of a name, and of a comment.
 const LETTERS: (usize, usize) = (100, 1000);
-/// Alarms that are over which a reply lists, the latest.
-const LISTED: usize = 100;
+/// Of each kind the latest that a reply lists, so that it fits into the smallest packet that can be configured,
+const LISTED: usize = 30;
+/// and letters of a comment in it.
+const EXCERPT: usize = 80;
 
 /// `…/commands/ack/{id}`: somebody knows of these alarms.
 #[derive(Debug, PartialEq, Deserialize, JsonSchema)]
@@ -169,10 +172,29 @@ impl Office {
     pub(super) fn list_alarms(&self) -> Value {
         let book = self.book();
         let mut active: Vec<_> = book.alarms().collect();
-        active.sort_by_key(|alarm| alarm.body.alarm);
+        active.sort_by_key(|alarm| std::cmp::Reverse(alarm.body.alarm));
+        let counts = [active.len(), book.returned().count(), book.quiets().len()];
+        let shortened: Vec<Alarm> = active.into_iter().take(LISTED).cloned().map(shortened).collect();
         let returned: Vec<_> = book.returned().rev().take(LISTED).map(|alarm| alarm.body.alarm).collect();
-        json!({ "active": active, "returned": returned, "quiet": book.quiets() })
+        let quiet: Vec<Quiet> = book.quiets().iter().rev().take(LISTED).cloned().map(excerpt).collect();
+        json!({
+            "active": shortened, "returned": returned, "quiet": quiet,
+            "counts": { "active": counts[0], "returned": counts[1], "quiet": counts[2] },
+        })
     }
+}
+
+fn cut(text: Option<String>) -> Option<String> {
+    text.map(|text| text.chars().take(EXCERPT).collect())
+}
+
+fn shortened(mut alarm: Alarm) -> Alarm {
+    alarm.body.comment = cut(alarm.body.comment);
+    alarm
+}
+
+fn excerpt(quiet: Quiet) -> Quiet {
+    Quiet { comment: cut(quiet.comment), ..quiet }
 }
 
 /// Who says what, within bounds.

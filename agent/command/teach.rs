@@ -160,6 +160,8 @@ impl Office {
 
     fn publish(&self, class: &ClassName, payload: Vec<u8>) -> Result<()> {
         let topic = self.topics.lesson(class.as_str());
-        self.outbox.transaction(|t| t.push(&Message { kind: Kind::Alarm, topic, payload, retain: true, subject: None }))
+        self.outbox.transaction(|t| {
+            t.push(&Message { kind: Kind::Lesson, subject: Some(topic.clone()), topic, payload, retain: true })
+        })
     }
 }

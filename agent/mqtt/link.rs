@@ -150,6 +150,11 @@ impl Link {
     /// # Errors
     /// [`LinkError`], in words for a technician.
     pub async fn connect(options: &LinkOptions) -> Result<Self, LinkError> {
+        if options.forget {
+            // A session of its own, which ends at once; the one after it lasts again.
+            let forgetful = LinkOptions { lasting: false, forget: false, will: None, ..options.clone() };
+            Box::pin(Self::connect(&forgetful)).await?.disconnect().await;
+        }
         let (host, port) = options.url.address();
         let scheme = options.url.scheme();
         let address = if matches!(scheme, Scheme::Ws | Scheme::Wss) { options.url.as_str() } else { &host };
@@ -161,7 +166,7 @@ impl Link {
             mqtt.set_transport(Transport::Ws);
         }
         mqtt.set_keep_alive(options.keep_alive);
-        mqtt.set_clean_session(!options.lasting || options.forget);
+        mqtt.set_clean_session(!options.lasting);
         mqtt.set_max_packet_size(options.max_incoming, options.max_packet);
         mqtt.set_manual_acks(options.lasting);
         mqtt.set_inflight(IDENTIFIERS);

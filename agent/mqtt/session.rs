@@ -9,8 +9,9 @@
 //! - Between attempts it waits 1 s to 60 s with jitter. A broker that takes messages and acknowledges none for
 //!   [`ACK_TIMEOUT`] is left. A broker that ends [`SHORT`] connections in a row right after they began is asked once a minute:
 //!   most likely another client uses the same id, and neither would ever win.
-//! - A message that is no MQTT, or over the limit, costs one reconnection: at the next one the broker is told to forget what it
-//!   has kept for this client, or it would send the same again for ever.
+//! - A message that is no MQTT, or over the limit, costs one reconnection: before the next one the broker is told to forget what
+//!   it has kept for this client, or it would send the same again for ever. Where even that does not help, because it is
+//!   retained, nothing is read for [`DEAF`], and alarms are delivered all the same.
 //! - States and results are not durable: of states the latest is published, results are dropped while there is no
 //!   connection or no room.
 
@@ -44,6 +45,10 @@ const AFTER_TROUBLE: Duration = Duration::from_secs(1);
 const WELL_AFTER: Duration = Duration::from_secs(10);
 /// So many connections in a row that end early are no accident.
 const SHORT: u32 = 3;
+/// So many connections in a row that end by what the broker sends: it is retained, so that no forgetting helps.
+const GARBLED: u32 = 2;
+/// How long nothing is read then.
+const DEAF: Duration = Duration::from_secs(600);
 /// Room for topic and header in a packet.
 const HEADER: usize = 1024;
 
@@ -103,6 +108,10 @@ struct Flight {
     cursors: [i64; 2],
     /// Rows of each lane that are not acknowledged.
     rows: [usize; 2],
+    /// The broker has acknowledged something.
+    proved: bool,
+    /// A message is on trial: nothing else is sent.
+    trial: bool,
     /// The last state that was sent.
     version: u64,
     sent: BTreeMap<Token, (Sent, Instant)>,
@@ -116,7 +125,7 @@ struct Flight {
 impl Session {
     /// Runs until `stop`, then sends what it still can and takes leave.
     pub async fn run(mut self) {
-        let (mut backoff, mut short) = (self.backoff.clone(), 0);
+        let (mut backoff, mut short, mut garbled) = (self.backoff.clone(), 0, 0);
         loop {
             let connected = tokio::select! {
                 link = Link::connect(&self.options) => link,
@@ -127,26 +136,35 @@ impl Session {
                 Ok(link) => {
                     info!(broker = %self.options.url, "connected");
                     self.options.forget = false;
+                    let deaf = (garbled >= GARBLED).then(|| Instant::now() + DEAF);
                     // Results that waited through an outage are of no use any more.
                     while self.results.try_recv().is_ok() {}
                     if let Err(e) = block_in_place(|| self.outbox.went_online()) {
                         error!("what waits may be sent without its mark that it did: {e:#}");
                     }
-                    for filter in &self.subscriptions {
-                        if let Err(e) = link.subscribe(filter) {
-                            error!("nothing comes from {filter}: {e}"); // the connection is gone already
-                        }
+                    if deaf.is_some() {
+                        error!(
+                            "something that the broker has kept is no MQTT, or larger than {} MiB: clear the retained messages under \
+                                {}; until then commands and lessons are not read, which is tried again in {} min",
+                            self.options.max_incoming >> 20,
+                            self.subscriptions.join(", "),
+                            DEAF.as_secs() / 60
+                        );
+                    } else {
+                        self.subscribe(&link);
                     }
-                    let ended = self.serve(link).await;
+                    let ended = self.serve(link, deaf).await;
                     if let Err(e) = block_in_place(|| self.outbox.went_offline()) {
                         error!("it cannot be noted what was sent: {e:#}");
                     }
+                    garbled = if begun.elapsed() > WELL_AFTER { 0 } else { garbled };
                     short = if begun.elapsed() > WELL_AFTER { 0 } else { short + 1 };
                     match ended {
                         Ended::Stopped => return,
                         Ended::Lost(reason) => reason,
                         Ended::Garbled(reason) => {
                             self.options.forget = true;
+                            garbled += 1;
                             reason
                         }
                     }
@@ -159,7 +177,8 @@ impl Session {
             if begun.elapsed() > WELL_AFTER {
                 backoff.reset();
             }
-            if short >= SHORT {
+            // Unless it is a message at which the broker cuts, which is being looked into.
+            if short >= SHORT && self.suspects.iter().all(Suspect::is_quiet) {
                 let id = &self.options.client_id;
                 error!(
                     "{short} connections in a row have ended at once: another client seems to use the id {id}; give each \
@@ -176,12 +195,22 @@ impl Session {
         }
     }
 
-    /// One connection, and how it ended.
-    async fn serve(&mut self, link: Link) -> Ended {
+    fn subscribe(&self, link: &Link) {
+        for filter in &self.subscriptions {
+            if let Err(e) = link.subscribe(filter) {
+                error!("nothing comes from {filter}: {e}"); // the connection is gone already
+            }
+        }
+    }
+
+    /// One connection, and how it ended. Where the agent is deaf, nothing is subscribed to before that time.
+    async fn serve(&mut self, link: Link, mut deaf: Option<Instant>) -> Ended {
         let mut flight = Flight {
             link,
             cursors: [0; 2],
             rows: [0; 2],
+            proved: false,
+            trial: false,
             version: 0,
             sent: BTreeMap::new(),
             acknowledged: Vec::new(),
@@ -212,12 +241,11 @@ impl Session {
             tokio::select! {
                 event = flight.link.next() => match event {
                     Event::Acknowledged(token) => {
+                        (flight.proved, flight.trial) = (true, false);
                         if let Some((Sent::Row(lane, id), _)) = flight.sent.remove(&token) {
                             flight.rows[lane as usize] -= 1;
+                            self.suspects[lane as usize].acknowledged();
                             flight.acknowledged.push(id);
-                            if let Some(guilty) = self.suspects[lane as usize].acknowledged() {
-                                block_in_place(|| self.set_aside(guilty, "the broker ends the connection whenever it comes"));
-                            }
                             flight.flush_at.get_or_insert(Instant::now() + FLUSH);
                         }
                     }
@@ -257,8 +285,15 @@ impl Session {
                 () = sleep_until(overdue) => {
                     if oldest.is_some() {
                         self.flush(&mut flight);
-                        return Ended::Lost(format!("the broker acknowledges nothing for {} s", ACK_TIMEOUT.as_secs()));
+                        self.suspect(&flight);
+                        return Ended::Lost(format!(
+                            "the broker has not acknowledged a message for {} s", ACK_TIMEOUT.as_secs()
+                        ));
                     }
+                }
+                () = sleep_until(deaf.unwrap_or_else(Instant::now)), if deaf.is_some() => {
+                    deaf = None;
+                    self.subscribe(&flight.link);
                 }
                 () = stop.stopped(), if closing.is_none() => closing = Some(Instant::now() + DRAIN),
                 () = sleep_until(closing.unwrap_or_else(Instant::now)), if closing.is_some() => {}
@@ -268,6 +303,9 @@ impl Session {
 
     /// Sends states, then messages in order, until the window is full.
     fn fill(&mut self, flight: &mut Flight) -> anyhow::Result<()> {
+        if flight.trial {
+            return Ok(());
+        }
         while let Some((version, topic, payload)) = self.board.after(flight.version) {
             if self.fits(&topic, &payload) {
                 let Some(token) = flight.link.publish(&topic, payload, 1, true) else { return Ok(()) };
@@ -283,24 +321,26 @@ impl Session {
     }
 
     fn fill_from(&self, lane: Lane, flight: &mut Flight, most: usize) -> anyhow::Result<()> {
-        let suspect = &self.suspects[lane as usize];
-        let most = suspect.window(most).saturating_sub(flight.rows[lane as usize]);
-        let room = self.window.saturating_sub(flight.sent.len()).min(most);
+        let careful = self.suspects[lane as usize].is_careful();
+        let most = most.saturating_sub(flight.rows[lane as usize]);
+        let room = match careful {
+            true if flight.trial || !flight.proved || !flight.sent.is_empty() => 0,
+            true => 1,
+            false if flight.trial => 0,
+            false => self.window.saturating_sub(flight.sent.len()).min(most),
+        };
         if room == 0 {
             return Ok(());
         }
         for queued in self.outbox.peek(lane, flight.cursors[lane as usize], room)? {
             let id = queued.id;
-            if suspect.holds(id) {
-                flight.cursors[lane as usize] = id;
-                continue;
-            }
             let (topic, retain) = (queued.message.topic.clone(), queued.message.retain);
             let payload = marked(queued);
             if self.fits(&topic, &payload) {
                 let Some(token) = flight.link.publish(&topic, payload, 1, retain) else { return Ok(()) };
                 flight.sent.insert(token, (Sent::Row(lane, id), Instant::now()));
                 flight.rows[lane as usize] += 1;
+                flight.trial = careful;
             } else {
                 self.set_aside(id, &format!("{} bytes are over mqtt.max_packet_kib", payload.len()));
             }
@@ -316,7 +356,11 @@ impl Session {
                 Sent::Row(of, id) if *of == lane => Some(*id),
                 _ => None,
             };
-            self.suspects[lane as usize].lost(&flight.sent.values().filter_map(of_lane).collect::<Vec<_>>());
+            let rows: Vec<i64> = flight.sent.values().filter_map(of_lane).collect();
+            let alone = flight.proved && flight.sent.len() == 1;
+            if let Some(guilty) = self.suspects[lane as usize].lost(&rows, alone) {
+                block_in_place(|| self.set_aside(guilty, "the broker ends the connection whenever it comes"));
+            }
         }
     }
 

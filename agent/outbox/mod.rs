@@ -49,6 +49,8 @@ pub enum Kind {
     Image = 2,
     /// The answer to a command.
     Reply = 3,
+    /// A class that was taught.
+    Lesson = 4,
 }
 
 /// Where a message waits.
@@ -262,7 +264,8 @@ impl Outbox {
                     0 => Kind::Event,
                     1 => Kind::Alarm,
                     2 => Kind::Image,
-                    _ => Kind::Reply,
+                    3 => Kind::Reply,
+                    _ => Kind::Lesson,
                 };
                 let (id, topic, payload) = (row.get(0)?, row.get(2)?, row.get(3)?);
                 let message = Message { kind, topic, payload, retain: row.get(4)?, subject: row.get(5)? };
@@ -309,7 +312,7 @@ impl Outbox {
         let mut connection = self.lock();
         let transaction = connection.transaction()?;
         transaction.execute(
-            "INSERT INTO dead (id, topic, payload, reason) SELECT id, topic, substr(payload, 1, ?3), ?2 FROM messages WHERE id = ?1",
+            "INSERT OR REPLACE INTO dead (id, topic, payload, reason) SELECT id, topic, substr(payload, 1, ?3), ?2 FROM messages WHERE id = ?1",
             params![id, reason, DEAD_BYTES],
         )?;
         let removed = transaction.execute("DELETE FROM messages WHERE id = ?1", [id])?;

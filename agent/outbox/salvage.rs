@@ -15,6 +15,9 @@ use super::{Kind, schema};
 /// Rows after one that cannot be read which are tried one by one.
 const STEPS: i64 = 200_000;
 
+/// Ids are smaller: at one a microsecond they would last for 142 years.
+const IDS: i64 = 1 << 52;
+
 /// What was kept, and what was not.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub struct Salvaged {
@@ -35,7 +38,7 @@ pub fn salvage(from: &Path, to: &mut Connection) -> Result<Salvaged> {
     let Ok(old) = Connection::open_with_flags(from, OpenFlags::SQLITE_OPEN_READ_WRITE) else {
         return Ok(Salvaged::default());
     };
-    // Without it SQLite reads nothing of a file that was cut off. Nothing is written.
+    // Without it SQLite reads nothing of a file that was cut off.
     let _ = old.pragma_update(None, "writable_schema", true);
     let transaction = to.transaction()?;
     for (table, columns) in SMALL {
@@ -45,7 +48,10 @@ pub fn salvage(from: &Path, to: &mut Connection) -> Result<Salvaged> {
         let all = |row: &Row| (0..columns).map(|n| row.get::<_, Value>(n)).collect::<rusqlite::Result<Vec<_>>>();
         let Ok(rows) = statement.query_map([], all) else { continue };
         for row in rows.map_while(Result::ok) {
-            tolerant(transaction.execute(&insert, rusqlite::params_from_iter(row)))?;
+            // A counter is no number below zero, whatever the page says now.
+            if table != "counters" || matches!(row[..], [Value::Text(_), Value::Integer(0..IDS)]) {
+                tolerant(transaction.execute(&insert, rusqlite::params_from_iter(row)))?;
+            }
         }
     }
     let mut salvaged = Salvaged::default();
@@ -58,6 +64,11 @@ pub fn salvage(from: &Path, to: &mut Connection) -> Result<Salvaged> {
     })?;
     // The counters may be unreadable, or older than the messages.
     let get = |name| schema::counter(&transaction, name);
+    // Ids go on behind all that were ever given out.
+    transaction.execute(
+        "UPDATE sqlite_sequence SET seq = max(seq, (SELECT coalesce(max(id), 0) FROM dead)) WHERE name = 'messages'",
+        [],
+    )?;
     let known = get("delivered")? + get("dropped")? + get("dead")? + salvaged.messages;
     let appended = get("appended")?;
     salvaged.lost = appended.saturating_sub(known);
@@ -73,27 +84,30 @@ pub fn salvage(from: &Path, to: &mut Connection) -> Result<Salvaged> {
     Ok(salvaged)
 }
 
-/// Every message that can be read, in order. One that cannot is stepped over.
+/// Every message that can be read: up and down by id, since a number that is damaged hides what is behind it. One that
+/// cannot be read is stepped over.
 fn each_message(old: &Connection, mut f: impl FnMut(Vec<Value>) -> Result<()>) -> Result<()> {
     let columns = "id, kind, topic, payload, retain, subject";
-    let Ok(mut next) = old.prepare(&format!("SELECT {columns} FROM messages WHERE id > ?1 ORDER BY id LIMIT 1")) else {
-        return Ok(());
-    };
-    let (mut after, mut steps) = (0, 0);
-    while steps < STEPS {
-        let row = next.query_row(params![after], |row| {
-            let id: i64 = row.get(0)?;
-            let values = (0..6).map(|n| row.get::<_, Value>(n)).collect::<rusqlite::Result<Vec<_>>>()?;
-            let is_whole = is_whole(&values);
-            Ok((id, is_whole.then_some(values)))
-        });
-        match row {
-            Ok((id, values)) if id > after => {
-                (after, steps) = (id, 0);
-                values.map_or(Ok(()), &mut f)?;
+    for (which, order, begin, step) in [(">", "ASC", 0, 1), ("<", "DESC", IDS, -1)] {
+        let sql = format!("SELECT {columns} FROM messages WHERE id {which} ?1 ORDER BY id {order} LIMIT 1");
+        let Ok(mut next) = old.prepare(&sql) else { return Ok(()) };
+        let (mut at, mut steps): (i64, i64) = (begin, 0);
+        while steps < STEPS {
+            let row = next.query_row(params![at], |row| {
+                let id: i64 = row.get(0)?;
+                let values = (0..6).map(|n| row.get::<_, Value>(n)).collect::<rusqlite::Result<Vec<_>>>()?;
+                Ok((id, is_whole(&values).then_some(values)))
+            });
+            match row {
+                Ok((id, values)) if (id - at).signum() == step && (1..IDS).contains(&id) => {
+                    (at, steps) = (id, 0);
+                    values.map_or(Ok(()), &mut f)?;
+                }
+                Err(rusqlite::Error::QueryReturnedNoRows) => break,
+                // Downwards the way is as long as ids are large; it begins where something can be read.
+                _ if step < 0 => break,
+                _ => (at, steps) = (at + 1, steps + 1),
             }
-            Err(rusqlite::Error::QueryReturnedNoRows) => break,
-            _ => (after, steps) = (after + 1, steps + 1),
         }
     }
     Ok(())

@@ -1,17 +1,21 @@
 //! The outbox's tables, its quota, and what happens when the file is damaged.
 
 use std::fs::{File, TryLockError};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result, bail};
 use rusqlite::{Connection, OpenFlags, OptionalExtension, params};
-use tracing::error;
+use tracing::{error, warn};
 
 use super::Quota;
 use super::salvage::{Salvaged, salvage};
 
 const FILE: &str = "outbox.sqlite";
+/// What is being salvaged of a damaged one.
+const SALVAGED: &str = "outbox.salvaged.sqlite";
+/// A file that is there to be given up when others have filled the disk, and its bytes.
+const RESERVE: (&str, usize) = ("reserve", 4 << 20);
 /// Sizes are counted as a row takes room on the disk: beside payload and topic about 200 bytes, with subject and indexes.
 const TABLES: &str = "
     CREATE TABLE IF NOT EXISTS messages (
@@ -76,30 +80,63 @@ pub fn waiting(dir: &Path) -> Result<u64> {
     Ok(connection.query_row("SELECT coalesce(sum(n), 0) FROM sizes", [], |row| row.get::<_, i64>(0))? as u64)
 }
 
-/// Opens the file, and makes a new one where it is missing or damaged.
+/// Opens the file, and makes a new one where it is missing or damaged. On a full disk the reserve makes room.
 pub fn open(dir: &Path) -> Result<Connection> {
     let path = dir.join(FILE);
-    match connect(&path) {
-        Ok(connection) => Ok(connection),
-        Err(e) if is_damage(&e) => {
-            let stamp = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
-            let aside = format!("outbox.damaged-{stamp}.sqlite");
-            for suffix in ["-wal", "-shm", ""] {
-                let old = dir.join(format!("{FILE}{suffix}"));
-                if old.exists() {
-                    std::fs::rename(&old, dir.join(format!("{aside}{suffix}")))
-                        .with_context(|| format!("cannot set {} aside", old.display()))?;
-                }
+    let salvaged = dir.join(SALVAGED);
+    if !path.exists() && salvaged.exists() {
+        std::fs::rename(&salvaged, &path).context("what was salvaged cannot be put in place")?; // cut off between two renames
+    }
+    let reserve = dir.join(RESERVE.0);
+    let mut opened = connect(&path);
+    if opened.as_ref().is_err_and(|e| !is_damage(e)) && std::fs::remove_file(&reserve).is_ok() {
+        opened = connect(&path);
+        warn!("the disk is full: the outbox's reserve is used up, so that what waits can be delivered; make room");
+    }
+    match opened {
+        Ok(connection) => {
+            // Real bytes, since a hole holds no room; where there is none, it is made at a later start.
+            if !reserve.exists() && std::fs::write(&reserve, vec![0; RESERVE.1]).is_err() {
+                let _ = std::fs::remove_file(&reserve);
             }
-            let mut connection = connect(&path)?;
-            let Salvaged { messages, lost } = salvage(&dir.join(&aside), &mut connection)?;
-            error!(
-                "the outbox was damaged ({e:#}); it was set aside as {aside}: {messages} messages were saved out of it, {lost} were lost"
-            );
             Ok(connection)
+        }
+        Err(e) if is_damage(&e) => {
+            replace_damaged(dir, &e)?;
+            connect(&path)
         }
         Err(e) => Err(e),
     }
+}
+
+/// Makes a new file out of what is whole in the damaged one, and only when it is complete puts it in its place; cut off at any
+/// moment, the next start does the same again.
+fn replace_damaged(dir: &Path, damage: &anyhow::Error) -> Result<()> {
+    let (path, new) = (dir.join(FILE), dir.join(SALVAGED));
+    let with = |path: &Path, suffix: &str| PathBuf::from(format!("{}{suffix}", path.display()));
+    for suffix in ["", "-wal", "-shm"] {
+        let _ = std::fs::remove_file(with(&new, suffix)); // of a time before that was cut off
+    }
+    let mut connection = connect(&new)?;
+    let Salvaged { messages, lost } = salvage(&path, &mut connection)?;
+    connection.pragma_update(None, "wal_checkpoint", "TRUNCATE")?;
+    connection.close().map_err(|(_, e)| e)?;
+    let stamp = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+    let aside = dir.join(format!("outbox.damaged-{stamp}.sqlite"));
+    for suffix in ["-wal", "-shm", ""] {
+        let old = with(&path, suffix);
+        if old.exists() {
+            let to = with(&aside, suffix);
+            std::fs::rename(&old, to).with_context(|| format!("cannot set {} aside", old.display()))?;
+        }
+    }
+    std::fs::rename(&new, &path).context("what was salvaged cannot be put in place")?;
+    File::open(dir)?.sync_all()?;
+    let aside = aside.display();
+    error!(
+        "the outbox was damaged ({damage:#}); it was set aside as {aside}: {messages} messages were saved out of it, {lost} were lost"
+    );
+    Ok(())
 }
 
 fn connect(path: &Path) -> Result<Connection> {
@@ -199,7 +236,7 @@ fn drop_over(connection: &Connection, sent: i64) -> Result<u64> {
     let mut statement = connection.prepare_cached(
         "SELECT id, subject, CASE WHEN kind = 0 AND id > ?1 AND json_valid(CAST(payload AS TEXT)) \
                 THEN json_extract(CAST(payload AS TEXT), '$.transition') IS 'raised' END FROM messages \
-         WHERE kind != 2 AND length(payload) > 0 \
+         WHERE kind IN (0, 1) AND length(payload) > 0 \
            AND NOT EXISTS (SELECT 1 FROM alarms WHERE alarms.id = subject AND active) ORDER BY id LIMIT 1",
     )?;
     let found = statement.query_row([sent], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?))).optional()?;

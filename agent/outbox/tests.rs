@@ -372,3 +372,24 @@ fn a_hundred_megabytes_are_open_within_a_second() {
     println!("damaged: in {:.2} s, {counts:?}", begun.elapsed().as_secs_f64());
     assert!(counts.queued >= 99_900, "{counts:?}");
 }
+
+#[test]
+fn a_salvage_that_was_cut_off_is_done_again_or_finished() {
+    let quota = Quota { messages: 1 << 20, image_bytes: 1 << 30, event_bytes: 1 << 30 };
+    let dir = tempfile::tempdir().unwrap();
+    let (path, salvaged) = (dir.path().join("outbox.sqlite"), dir.path().join("outbox.salvaged.sqlite"));
+    written(dir.path(), 1000, 300);
+    let mut bytes = std::fs::read(&path).unwrap();
+    let at = bytes.len() / 2 / 4096 * 4096;
+    bytes[at..at + 12].fill(0xa5);
+    std::fs::write(&path, &bytes).unwrap();
+    // Cut off while the new one was written: it is written again.
+    std::fs::write(&salvaged, b"half of it").unwrap();
+    let outbox = Outbox::open(dir.path(), quota).unwrap();
+    let kept = assert_adds_up(&outbox).queued;
+    assert!(kept > 950 && !salvaged.exists(), "{kept}");
+    drop(outbox);
+    // Cut off between the two renames: the new one is there, the old one is aside.
+    std::fs::rename(&path, &salvaged).unwrap();
+    assert_eq!(assert_adds_up(&Outbox::open(dir.path(), quota).unwrap()).queued, kept);
+}

@@ -146,6 +146,11 @@ impl AlarmBook {
             }
         }
         book.record(&orphans, outbox)?;
+        // What is quiet may have been lost with a damaged file, or be over.
+        let now = orphans.at;
+        let settled = book.settled(now);
+        book.record(&settled, outbox)?;
+        book.apply(&settled);
         Ok(book)
     }
 

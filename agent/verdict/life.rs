@@ -3,6 +3,8 @@
 //! Guarantees: an order is carried out whole or not at all; the same order again changes nothing; each change is an event. As
 //! in the rest of the book, [`AlarmBook::act`] only says what changes, and [`AlarmBook::apply`] comes after it was recorded.
 
+use std::collections::BTreeSet;
+
 use anyhow::{Result, bail, ensure};
 use jiff::Timestamp;
 use uuid::Uuid;
@@ -72,8 +74,8 @@ impl AlarmBook {
         let mut entry = Entry::new(now);
         match action {
             Action::Acknowledge(alarms, note) => {
-                for id in alarms {
-                    let mut alarm = self.find(*id)?.clone();
+                for id in each_once(alarms) {
+                    let mut alarm = self.find(id)?.clone();
                     if alarm.body.acknowledged {
                         continue;
                     }
@@ -87,8 +89,8 @@ impl AlarmBook {
                 }
             }
             Action::Comment(alarms, note) => {
-                for id in alarms {
-                    let mut alarm = self.find(*id)?.clone();
+                for id in each_once(alarms) {
+                    let mut alarm = self.find(id)?.clone();
                     let before = (alarm.body.by.clone(), alarm.body.comment.clone());
                     say(&mut alarm, note);
                     if (&alarm.body.by, &alarm.body.comment) != (&before.0, &before.1) {
@@ -143,6 +145,20 @@ impl AlarmBook {
         entry
     }
 
+    /// What brings all states in line with what is quiet now.
+    pub(super) fn settled(&self, now: Timestamp) -> Entry {
+        let mut entry = Entry::new(now);
+        self.resettle(
+            self.quiets.iter().filter(|quiet| !quiet.is_over(now)).cloned().collect(),
+            &Note::default(),
+            &mut entry,
+        );
+        if entry.events.is_empty() {
+            entry.quiets = None;
+        }
+        entry
+    }
+
     fn check(&self, which: &Which) -> Result<()> {
         match which {
             Which::One { alarm } => {
@@ -189,6 +205,10 @@ impl AlarmBook {
             self.quiets.clone_from(list);
         }
     }
+}
+
+fn each_once(alarms: &[Uuid]) -> BTreeSet<Uuid> {
+    alarms.iter().copied().collect()
 }
 
 /// What was said stays until something else is said.

@@ -70,8 +70,20 @@ pub struct Tracker {
     ghosts: VecDeque<Ghost>,
     next_id: u64,
     suppressed: u64,
-    /// In a flood: findings counted in it, and how many were when it was last said.
-    flood: Option<(u64, u64)>,
+    flood: Option<Flood>,
+}
+
+/// Too many at once.
+#[derive(Debug, Clone, Copy, Default)]
+struct Flood {
+    /// Tracks that were counted.
+    tracks: u64,
+    /// Findings beyond those that are followed, at most in one frame.
+    crowd: u64,
+    /// How many it were when it was said last.
+    said: u64,
+    /// Frames for which it lasts at least, where it was taken up from an earlier run.
+    lasts: u64,
 }
 
 impl Tracker {
@@ -104,7 +116,7 @@ impl Tracker {
 
     /// Takes up a flood of an earlier run in which this many were counted. Those that are still there are counted anew.
     pub fn restore_flood(&mut self, count: u64) {
-        self.flood = Some((0, count));
+        self.flood = Some(Flood { said: count, lasts: self.clear_after, ..Flood::default() });
     }
 
     /// Findings that were counted in a flood instead of raised.
@@ -143,7 +155,6 @@ impl Tracker {
                 None => crowd += 1,
             }
         }
-        self.suppressed += crowd;
         self.changes(crowd, frame, at)
     }
 
@@ -175,16 +186,22 @@ impl Tracker {
 
     fn changes(&mut self, crowd: u64, frame: (u32, u32), at: f64) -> Vec<Change> {
         let mut changes = Vec::new();
-        self.ghosts.retain(|ghost| ghost.until > at);
+        // A clock that was set back must not make the dead time longer.
+        let dead_time = self.dead_time;
+        self.ghosts.retain(|ghost| at < ghost.until && ghost.until <= at + dead_time);
         let within = u64::MAX >> (64 - self.raise_within);
         let due = |track: &Track| track.reported.is_none() && (track.history & within).count_ones() >= self.raise_after;
         let live = |track: &Track| track.unseen < self.clear_after;
-        let alarms = self.tracks.iter().filter(|t| live(t) && (t.reported.is_some() || t.suppressed || due(t))).count();
-        let too_many = crowd > 0 || alarms > self.max_active;
         let (ghosts, reach) = (&self.ghosts, reach(frame));
-        let mut counted = crowd;
+        let is_free = |track: &Track| !ghosts.iter().any(|ghost| track.is_where(&ghost.finding, reach));
+        let known = |track: &Track| track.reported.is_some() || track.suppressed;
+        let alarms = self.tracks.iter().filter(|t| live(t) && (known(t) || (due(t) && is_free(t)))).count();
+        let new = self.tracks.iter().any(|t| !known(t) && due(t) && is_free(t));
+        // Those of an earlier run may be more than are allowed now; only what is new makes a flood.
+        let too_many = crowd > 0 || (alarms > self.max_active && (new || self.flood.is_some()));
+        let mut counted = 0;
         for track in &mut self.tracks {
-            let haunted = || ghosts.iter().any(|ghost| track.is_where(&ghost.finding, reach));
+            let haunted = || !is_free(track);
             let due = track.reported.is_none() && (track.history & within).count_ones() >= self.raise_after;
             match track.reported {
                 None if due && too_many => {
@@ -205,25 +222,7 @@ impl Tracker {
                 _ => {}
             }
         }
-        self.suppressed += counted - crowd;
-        match (&mut self.flood, too_many) {
-            (None, true) => {
-                self.flood = Some((counted, counted));
-                changes.push(Change::Flood(counted));
-            }
-            (Some((total, said)), true) => {
-                *total += counted;
-                if *total >= 2 * *said {
-                    *said = *total;
-                    changes.push(Change::Rising(*total));
-                }
-            }
-            (Some(_), false) => {
-                self.flood = None;
-                changes.push(Change::Ebb);
-            }
-            (None, false) => {}
-        }
+        self.flood = self.next_flood(too_many, counted, crowd, &mut changes);
         if self.dead_time > 0.0 {
             for track in self.tracks.iter().filter(|t| t.reported.is_some() && t.unseen >= self.clear_after) {
                 if self.ghosts.len() == GHOSTS {
@@ -233,8 +232,36 @@ impl Tracker {
             }
         }
         let clear_after = self.clear_after;
-        self.tracks.retain(|t| t.unseen < clear_after);
+        // What was seen once and never again is no use, however long an alarm would last.
+        self.tracks
+            .retain(|t| t.unseen < clear_after && (t.reported.is_some() || t.suppressed || t.history & within != 0));
         changes
+    }
+
+    fn next_flood(&mut self, too_many: bool, counted: u64, crowd: u64, changes: &mut Vec<Change>) -> Option<Flood> {
+        let before = self.flood;
+        let mut flood = before.unwrap_or_default();
+        self.suppressed += counted + crowd.saturating_sub(flood.crowd);
+        flood.tracks += counted;
+        flood.crowd = flood.crowd.max(crowd);
+        let total = flood.tracks + flood.crowd;
+        if too_many {
+            flood.lasts = 0;
+            if before.is_none() {
+                changes.push(Change::Flood(total));
+                flood.said = total;
+            } else if total >= 2 * flood.said.max(1) {
+                changes.push(Change::Rising(total));
+                flood.said = total;
+            }
+            return Some(flood);
+        }
+        flood.lasts = flood.lasts.saturating_sub(1);
+        let over = before.is_some() && flood.lasts == 0;
+        if over {
+            changes.push(Change::Ebb);
+        }
+        before.filter(|_| !over).map(|_| flood)
     }
 }
 
