@@ -206,6 +206,10 @@ fn what_is_taught_on_one_gateway_is_named_on_another_within_two_seconds() {
     let clash = room.ask("teach", "t2", &json!({ "class": "strip/other", "alarms": ids[..2] }));
     assert_eq!(clash["result"]["clash"]["class"], "strip/mark", "{clash}");
     assert!(clash["result"]["clash"]["distance"].is_number() && clash["result"]["clash"]["own_distance"].is_number());
+    // Of a class that comes and goes at once the other may see the end alone.
+    eventually(20, "the other has learned both", || {
+        (other.log().matches("learned from the site").count() >= 2).then_some(())
+    });
     assert_eq!(room.ask("forget", "t3", &json!({ "class": "strip/other" }))["ok"], true);
     other.wait_for_log(10, "forgotten by the site");
 

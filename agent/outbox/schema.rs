@@ -14,8 +14,9 @@ use super::salvage::{Salvaged, salvage};
 const FILE: &str = "outbox.sqlite";
 /// What is being salvaged of a damaged one.
 const SALVAGED: &str = "outbox.salvaged.sqlite";
-/// A file that is there to be given up when others have filled the disk, and its bytes.
-const RESERVE: (&str, usize) = ("reserve", 4 << 20);
+/// A file that is there to be given up when others have filled the disk, and its bytes: SQLite's log takes 4 MiB and more before it
+/// is written back.
+const RESERVE: (&str, usize) = ("reserve", 6 << 20);
 /// Sizes are counted as a row takes room on the disk: beside payload and topic about 200 bytes, with subject and indexes.
 const TABLES: &str = "
     CREATE TABLE IF NOT EXISTS messages (
@@ -88,15 +89,16 @@ pub fn open(dir: &Path) -> Result<Connection> {
         std::fs::rename(&salvaged, &path).context("what was salvaged cannot be put in place")?; // cut off between two renames
     }
     let reserve = dir.join(RESERVE.0);
-    let mut opened = connect(&path);
+    let (mut opened, mut full) = (connect(&path), false);
     if opened.as_ref().is_err_and(|e| !is_damage(e)) && std::fs::remove_file(&reserve).is_ok() {
+        full = true;
         opened = connect(&path);
         warn!("the disk is full: the outbox's reserve is used up, so that what waits can be delivered; make room");
     }
     match opened {
         Ok(connection) => {
             // Real bytes, since a hole holds no room; where there is none, it is made at a later start.
-            if !reserve.exists() && std::fs::write(&reserve, vec![0; RESERVE.1]).is_err() {
+            if !full && !reserve.exists() && std::fs::write(&reserve, vec![0; RESERVE.1]).is_err() {
                 let _ = std::fs::remove_file(&reserve);
             }
             Ok(connection)
