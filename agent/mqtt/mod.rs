@@ -2,6 +2,7 @@
 
 pub mod board;
 pub mod link;
+pub mod pace;
 pub mod payload;
 pub mod session;
 pub mod suspect;

@@ -3,7 +3,8 @@
 //! Guarantees
 //! - Messages of each lane of the outbox go out in order, at most `window` of them unacknowledged, and are removed only when
 //!   the broker has acknowledged them. After a cut, everything unacknowledged goes out again over a fresh [`Link`].
-//! - What is new goes first: the backlog never has more than three quarters of the window.
+//! - What is new goes first: the backlog never has more than three quarters of the window, and less where the broker has a queue
+//!   (`pace.rs`).
 //! - A message over the packet limit, or one at which the broker ends connections (`suspect.rs`), is set aside and counted; it
 //!   never blocks the rest.
 //! - Between attempts it waits 1 s to 60 s with jitter. A broker that takes messages and acknowledges none for
@@ -26,6 +27,7 @@ use tracing::{error, info, warn};
 
 use super::board::Board;
 use super::link::{Event, Link, LinkOptions, Receipt, Token};
+use super::pace::Pace;
 use super::payload::AlarmEvent;
 use super::suspect::Suspect;
 use crate::backoff::Backoff;
@@ -108,6 +110,8 @@ struct Flight {
     cursors: [i64; 2],
     /// Rows of each lane that are not acknowledged.
     rows: [usize; 2],
+    /// How many of the backlog may be on their way.
+    pace: Pace,
     /// The broker has acknowledged something.
     proved: bool,
     /// A message is on trial: nothing else is sent.
@@ -209,6 +213,7 @@ impl Session {
             link,
             cursors: [0; 2],
             rows: [0; 2],
+            pace: Pace::new(self.window - self.window / 4),
             proved: false,
             trial: false,
             version: 0,
@@ -242,7 +247,8 @@ impl Session {
                 event = flight.link.next() => match event {
                     Event::Acknowledged(token) => {
                         (flight.proved, flight.trial) = (true, false);
-                        if let Some((Sent::Row(lane, id), _)) = flight.sent.remove(&token) {
+                        if let Some((Sent::Row(lane, id), at)) = flight.sent.remove(&token) {
+                            flight.pace.acknowledged(at.elapsed());
                             flight.rows[lane as usize] -= 1;
                             self.suspects[lane as usize].acknowledged();
                             flight.acknowledged.push(id);
@@ -317,7 +323,7 @@ impl Session {
         }
         self.fill_from(Lane::Live, flight, self.window)?;
         // The rest of the window is kept for what is new, which then only waits for the backlog's share of one window.
-        self.fill_from(Lane::Backlog, flight, self.window - self.window / 4)
+        self.fill_from(Lane::Backlog, flight, flight.pace.share())
     }
 
     fn fill_from(&self, lane: Lane, flight: &mut Flight, most: usize) -> anyhow::Result<()> {
