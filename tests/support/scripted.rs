@@ -5,7 +5,7 @@ use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
 use rumqttc::{ConnAck, ConnectReturnCode, Packet, PubAck, Publish, SubAck, SubscribeReasonCode};
@@ -13,11 +13,14 @@ use rumqttc::{ConnAck, ConnectReturnCode, Packet, PubAck, Publish, SubAck, Subsc
 /// What to do about a publish.
 pub enum Move {
     Acknowledge,
-    /// It is kept, and never acknowledged.
+    /// It is kept, and never acknowledged; soon after the connection ends.
     Ignore,
     /// It is kept, and the connection ends before it is acknowledged.
     Cut,
 }
+
+/// Between a message that is ignored and the end of the connection.
+const SOON: Duration = Duration::from_millis(50);
 
 /// A connection: how it was opened, and what came over it.
 #[derive(Default)]
@@ -96,7 +99,8 @@ fn serve(
     stream.set_nodelay(true)?;
     let (mut bytes, mut buffer) = (BytesMut::new(), vec![0; 1 << 16]);
     let number = record.lock().unwrap().connections.len();
-    while !stop.load(Ordering::Relaxed) {
+    let mut end: Option<Instant> = None;
+    while !stop.load(Ordering::Relaxed) && end.is_none_or(|end| Instant::now() < end) {
         while let Ok(packet) = Packet::read(&mut bytes, 1 << 28) {
             match packet {
                 Packet::Connect(connect) => {
@@ -117,7 +121,10 @@ fn serve(
                     record.lock().unwrap().connections[number].publishes.push(publish);
                     match then {
                         Move::Acknowledge if pkid > 0 => send(&mut stream, &Packet::PubAck(PubAck::new(pkid)))?,
-                        Move::Acknowledge | Move::Ignore => {}
+                        Move::Acknowledge => {}
+                        Move::Ignore => {
+                            end.get_or_insert(Instant::now() + SOON);
+                        }
                         Move::Cut => return Ok(()),
                     }
                 }
