@@ -4,7 +4,7 @@ use std::io::Write as _;
 
 use anyhow::Result;
 use clap::ValueEnum;
-use schemars::{Schema, json_schema, schema_for};
+use schemars::{Schema, schema_for};
 
 use crate::asyncapi;
 use crate::command::{
@@ -105,7 +105,7 @@ pub fn schema(name: Name) -> Schema {
         Name::Lesson => schema_for!(Lesson),
         Name::Config => schema_for!(Config),
         Name::Bundle => schema_for!(Manifest),
-        Name::Asyncapi => json_schema!({ "$ref": "https://asyncapi.com/schema-store/3.0.0.json" }),
+        Name::Asyncapi => asyncapi::document().try_into().unwrap_or_default(), // it is an object
     }
 }
 
@@ -114,10 +114,7 @@ pub fn schema(name: Name) -> Schema {
 /// # Errors
 /// None that a user could cause.
 pub fn run(args: &Args) -> Result<()> {
-    let text = match args.name {
-        Name::Asyncapi => serde_json::to_string_pretty(&asyncapi::document())?,
-        name => serde_json::to_string_pretty(&schema(name))?,
-    };
+    let text = serde_json::to_string_pretty(&schema(args.name))?;
     let _ = writeln!(std::io::stdout(), "{text}"); // a reader that has gone (`| head`) is no reason to panic
     Ok(())
 }

@@ -86,6 +86,9 @@ pub enum LinkError {
     /// Nobody answered.
     #[error("no broker at {0}: {1}")]
     Unreachable(String, String),
+    /// One of the two does not accept the other's certificate.
+    #[error("no trust between this machine and the broker at {0}: {1}")]
+    Distrusted(String, String),
     /// The password file or a certificate is missing or wrong.
     #[error("{0:#}")]
     Secret(anyhow::Error),
@@ -185,7 +188,11 @@ impl Link {
         match tokio::time::timeout(CONNECT_TIMEOUT, event_loop.poll()).await {
             Err(_) => return Err(LinkError::Unreachable(place, "it does not answer".into())),
             Ok(Err(ConnectionError::ConnectionRefused(code))) => return Err(LinkError::Refused(place, refusal(code))),
-            Ok(Err(e)) => return Err(LinkError::Unreachable(place, words(&e))),
+            Ok(Err(e)) => {
+                let text = words(&e);
+                let kind = if hint(&text).is_some() { LinkError::Distrusted } else { LinkError::Unreachable };
+                return Err(kind(place, text));
+            }
             Ok(Ok(_)) => {}
         }
         let (sender, events) = mpsc::channel(EVENTS);
@@ -284,14 +291,20 @@ fn words(error: &ConnectionError) -> String {
         | ConnectionError::Io(e) => e.to_string(),
         other => other.to_string(),
     };
-    let hint = if text.contains("received fatal alert") {
-        " (it wants a certificate that it knows: mqtt.cert_file, mqtt.key_file)"
-    } else if text.contains("invalid peer certificate") {
-        " (its certificate must be for the host in mqtt.url, and by an authority of mqtt.ca_file)"
+    match hint(&text) {
+        Some(hint) => format!("{text} ({hint})"),
+        None => text,
+    }
+}
+
+/// What to do where certificates are the matter.
+fn hint(text: &str) -> Option<&'static str> {
+    if text.contains("received fatal alert") {
+        Some("it wants a certificate that it knows: mqtt.cert_file, mqtt.key_file")
     } else {
-        ""
-    };
-    format!("{text}{hint}")
+        text.contains("invalid peer certificate")
+            .then_some("its certificate must be for the host in mqtt.url, and by an authority of mqtt.ca_file")
+    }
 }
 
 fn refusal(code: ConnectReturnCode) -> &'static str {

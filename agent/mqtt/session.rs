@@ -246,8 +246,9 @@ impl Session {
             tokio::select! {
                 event = flight.link.next() => match event {
                     Event::Acknowledged(token) => {
-                        (flight.proved, flight.trial) = (true, false);
+                        flight.proved = true;
                         if let Some((Sent::Row(lane, id), at)) = flight.sent.remove(&token) {
+                            flight.trial = false; // a row on trial is the only one
                             flight.pace.acknowledged(at.elapsed());
                             flight.rows[lane as usize] -= 1;
                             self.suspects[lane as usize].acknowledged();
@@ -283,7 +284,7 @@ impl Session {
                 () = outbox.appended.notified() => {}
                 () = board.changed.notified() => {}
                 Some(receipt) = self.answered.recv() => flight.link.acknowledge(receipt),
-                Some(result) = self.results.recv(), if room => self.pass(result, &mut flight),
+                Some(result) = self.results.recv(), if room && !flight.trial => self.pass(result, &mut flight),
                 () = sleep_until(flight.flush_at.unwrap_or_else(Instant::now)), if flight.flush_at.is_some() => {
                     self.flush(&mut flight);
                 }

@@ -89,16 +89,19 @@ pub fn open(dir: &Path) -> Result<Connection> {
         std::fs::rename(&salvaged, &path).context("what was salvaged cannot be put in place")?; // cut off between two renames
     }
     let reserve = dir.join(RESERVE.0);
-    let (mut opened, mut full) = (connect(&path), false);
-    if opened.as_ref().is_err_and(|e| !is_damage(e)) && std::fs::remove_file(&reserve).is_ok() {
-        full = true;
+    let (mut opened, mut given_up) = (connect(&path), false);
+    if let Err(e) = &opened
+        && !is_damage(e)
+        && std::fs::remove_file(&reserve).is_ok()
+    {
+        warn!("the outbox cannot be opened ({e:#}); its reserve of disk is given up for it: make room on that disk");
+        given_up = true;
         opened = connect(&path);
-        warn!("the disk is full: the outbox's reserve is used up, so that what waits can be delivered; make room");
     }
     match opened {
         Ok(connection) => {
             // Real bytes, since a hole holds no room; where there is none, it is made at a later start.
-            if !full && !reserve.exists() && std::fs::write(&reserve, vec![0; RESERVE.1]).is_err() {
+            if !given_up && !reserve.exists() && std::fs::write(&reserve, vec![0; RESERVE.1]).is_err() {
                 let _ = std::fs::remove_file(&reserve);
             }
             Ok(connection)

@@ -120,7 +120,7 @@ impl AlarmBook {
                     list.retain(|old| (old.why, &old.which) != (*why, which));
                     ensure!(
                         list.len() < before,
-                        "{which:?} is not there to be taken back; `alarms` lists what is quiet"
+                        "{which} is not there to be taken back; name it as it was named then (`alarms` lists what is quiet)"
                     );
                 }
                 self.resettle(list, note, &mut entry);

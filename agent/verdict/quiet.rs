@@ -4,6 +4,8 @@
 //! comes before suppressed by design, and that before shelved. What is on the shelf has an end; the others last until they
 //! are taken back.
 
+use std::fmt;
+
 use jiff::Timestamp;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -92,6 +94,15 @@ pub enum Which {
         /// Name of classes, in which * is any text.
         class: String,
     },
+}
+
+impl fmt::Display for Which {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::One { alarm } => write!(f, "alarm {alarm}"),
+            Self::All { camera, class } => write!(f, "class {class} of camera {camera}"),
+        }
+    }
 }
 
 impl Which {
