@@ -70,6 +70,9 @@ pub struct MqttConfig {
     /// Client id; `inspectd-SITE-GATEWAY` where none is given.
     #[serde(default)]
     pub client_id: Option<Name>,
+    /// Which MQTT is spoken.
+    #[serde(default)]
+    pub version: ProtocolVersion,
     /// User name.
     #[serde(default)]
     pub user: Option<String>,
@@ -101,6 +104,21 @@ pub struct MqttConfig {
     /// Largest packet, in KiB; larger messages are set aside and counted.
     #[serde(default = "defaults::packet")]
     pub max_packet_kib: KiB,
+}
+
+/// Which MQTT is spoken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, JsonSchema)]
+pub enum ProtocolVersion {
+    /// 5 where the broker does, else 3.1.1.
+    #[default]
+    #[serde(rename = "auto")]
+    Auto,
+    /// 5 or nothing.
+    #[serde(rename = "5")]
+    V5,
+    /// 3.1.1
+    #[serde(rename = "3.1.1")]
+    V3,
 }
 
 /// Which inspected frames are published.

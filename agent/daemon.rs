@@ -33,6 +33,7 @@ use crate::mqtt::board::Board;
 use crate::mqtt::link::{LinkOptions, Receipt};
 use crate::mqtt::payload::{ModelRef, Transition};
 use crate::mqtt::session::{Passing, Session};
+use crate::mqtt::status::LinkStatus;
 use crate::mqtt::topics::Topics;
 use crate::outbox::{Outbox, Quota};
 use crate::pipeline::{Bell, Lane, Pipeline};
@@ -145,7 +146,9 @@ async fn live(
     let (letterbox, answered, office) = answering(office)?;
 
     let board = Arc::new(Board::default());
-    let mut reporter = Reporter::new(topics.clone(), model, Arc::clone(&pipeline), Arc::clone(&outbox));
+    let status = Arc::new(LinkStatus::default());
+    let mut reporter =
+        Reporter::new(topics.clone(), model, Arc::clone(&pipeline), Arc::clone(&outbox), Arc::clone(&status));
     let (result_sender, results) = tokio::sync::mpsc::channel::<Passing>(RESULTS);
     let last = Stop::default();
     let session = tokio::spawn(
@@ -160,6 +163,7 @@ async fn live(
             answered,
             backoff: Backoff::default(),
             suspects: Default::default(),
+            status,
             stop: last.clone(),
         }
         .run(),

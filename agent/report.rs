@@ -15,9 +15,11 @@ use crate::frame::Captured;
 use crate::frame::supervisor::{Phase, Status};
 use crate::mqtt::board::Board;
 use crate::mqtt::payload::{
-    AnomalyState, CameraPhase, CameraState, DeadLetter, FrameResult, GatewayState, ModelRef, OutboxState, Outcome,
+    AnomalyState, BrokerState, CameraPhase, CameraState, DeadLetter, FrameResult, GatewayState, ModelRef, OutboxState,
+    Outcome,
 };
 use crate::mqtt::session::Passing;
+use crate::mqtt::status::LinkStatus;
 use crate::mqtt::topics::Topics;
 use crate::outbox::{Counts, Dead, Outbox};
 use crate::pipeline::{Lane, Pipeline};
@@ -25,6 +27,8 @@ use crate::verdict::Verdict;
 
 /// How often states are looked at.
 pub const TICK: Duration = Duration::from_millis(250);
+/// A broker that speaks MQTT 5 throws results away that it could not hand on in this time.
+const RESULT_EXPIRY: Duration = Duration::from_secs(60);
 /// How often figures are published when nothing else has changed.
 const FIGURES: Duration = Duration::from_secs(10);
 
@@ -40,6 +44,8 @@ pub struct Reporter {
     counts: Counts,
     dead: Option<DeadLetter>,
     trouble: Option<String>,
+    status: Arc<LinkStatus>,
+    broker: BrokerState,
 }
 
 struct Shown {
@@ -52,7 +58,13 @@ struct Shown {
 impl Reporter {
     /// For these cameras.
     #[must_use]
-    pub fn new(topics: Topics, model: ModelRef, pipeline: Arc<Pipeline>, outbox: Arc<Outbox>) -> Self {
+    pub fn new(
+        topics: Topics,
+        model: ModelRef,
+        pipeline: Arc<Pipeline>,
+        outbox: Arc<Outbox>,
+        status: Arc<LinkStatus>,
+    ) -> Self {
         let now = Instant::now();
         let last = pipeline.lanes.iter().map(|_| Shown { at: now, inspected: 0, fps: 0.0, phase: None }).collect();
         Self {
@@ -66,6 +78,8 @@ impl Reporter {
             counts: Counts::default(),
             dead: None,
             trouble: None,
+            status,
+            broker: BrokerState::default(),
         }
     }
 
@@ -96,6 +110,7 @@ impl Reporter {
                 queued: counts.queued,
                 dead_letter: self.dead.clone(),
             },
+            broker: self.broker.clone(),
             cameras: self.pipeline.lanes.iter().map(|lane| lane.feed.name.to_string()).collect(),
         }
     }
@@ -109,8 +124,10 @@ impl Reporter {
     /// To be called every [`TICK`].
     pub fn tick(&mut self, board: &Board) {
         let now = Instant::now();
-        let trouble = self.outbox.trouble();
-        if now >= self.gateway_due || trouble != self.trouble {
+        let (broker, contested) = self.status.get();
+        let trouble = self.outbox.trouble().or(contested);
+        if now >= self.gateway_due || trouble != self.trouble || broker != self.broker {
+            self.broker = broker;
             self.trouble.clone_from(&trouble);
             board.set(&self.topics.state(), json(&self.gateway(true, trouble)));
             self.gateway_due = now + FIGURES;
@@ -197,7 +214,8 @@ impl Results {
         };
         if wanted {
             let topic = self.topics.results(camera);
-            let _ = self.sender.try_send(Passing { topic, payload: json(&result(camera, verdict)), qos: self.qos });
+            let (payload, expiry) = (json(&result(camera, verdict)), Some(RESULT_EXPIRY));
+            let _ = self.sender.try_send(Passing { topic, payload, qos: self.qos, expiry });
         }
     }
 }

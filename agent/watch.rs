@@ -11,8 +11,8 @@ use jiff::tz::TimeZone;
 use sha2::{Digest, Sha256};
 
 use crate::backoff::Backoff;
-use crate::config::Severity;
 use crate::config::value::{BrokerUrl, Name};
+use crate::config::{ProtocolVersion, Severity};
 use crate::exit::{Exit, OrExit};
 use crate::mqtt::link::{Event, Link, LinkOptions};
 use crate::mqtt::payload::{AlarmEvent, GatewayState, Transition};
@@ -75,6 +75,7 @@ pub fn run(args: &Args) -> Result<()> {
         url,
         tls: TlsFiles { ca: args.ca_file.clone(), client: args.cert_file.clone().zip(args.key_file.clone()) },
         client_id: format!("inspectd-watch-{}", uuid::Uuid::now_v7()),
+        version: ProtocolVersion::Auto,
         user: args.user.clone(),
         password_file: args.password_file.clone(),
         keep_alive: Duration::from_secs(15),
@@ -116,11 +117,12 @@ async fn watch(options: &LinkOptions, site: &str, mut printer: Printer) -> Resul
                     match link.next().await {
                         Event::Message { topic, payload, .. } => printer.message(&topic, &payload)?,
                         Event::Lost(reason) | Event::Garbled(reason) => break reason,
+                        Event::TakenOver => break "another client uses the same id".into(),
                         Event::Refused => {
                             break "the broker refuses the subscription: is this user allowed to read these topics?"
                                 .into();
                         }
-                        Event::Acknowledged(_) => {}
+                        Event::Acknowledged(_) | Event::Rejected { .. } => {}
                     }
                 };
                 if begun.elapsed() > WELL_AFTER {

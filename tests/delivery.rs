@@ -8,6 +8,7 @@ use serde_json::Value;
 
 use crate::support::broker::{Broker, Subscriber};
 use crate::support::daemon::{Daemon, config};
+use crate::support::proxy::Proxy;
 use crate::support::{eventually, soak};
 
 /// Defects often, so that alarms arise often.
@@ -39,10 +40,17 @@ fn received(subscriber: &Subscriber) -> BTreeMap<u64, String> {
 
 fn assert_all_arrive(subscriber: &Subscriber, dir: &Path, seconds: u64) -> u64 {
     let last = appended(dir);
-    eventually(seconds, &format!("all of 1 to {last}"), || {
+    let missing = || {
         let seen: BTreeSet<u64> = received(subscriber).into_keys().collect();
-        (1..=last).all(|seq| seen.contains(&seq)).then_some(())
-    });
+        (1..=last).filter(|seq| !seen.contains(seq)).collect::<Vec<_>>()
+    };
+    let deadline = Instant::now() + Duration::from_secs(seconds);
+    while !missing().is_empty() {
+        let missing = missing();
+        let (count, first) = (missing.len(), &missing[..missing.len().min(5)]);
+        assert!(Instant::now() < deadline, "{count} of 1 to {last} have not come, the first ones are {first:?}");
+        std::thread::sleep(Duration::from_millis(500));
+    }
     last
 }
 
@@ -117,6 +125,44 @@ fn kill_9_of_daemon_and_broker_in_turn_loses_nothing() {
     );
     assert!(duplicates <= (rounds as usize + broker_kills) * 32);
     drop(daemon);
+}
+
+#[test]
+fn cuts_of_the_network_with_and_without_a_session_lose_nothing() {
+    let rounds = if soak() { 200 } else { 2 };
+    let boards = BOARDS.replace("60.0", "4.0");
+    let (broker, dir) = (Broker::start(), tempfile::tempdir().unwrap());
+    let (proxy, events) = (Proxy::start(broker.port), broker.subscribe("inspect/v1/test/gw/events"));
+    let url = format!("mqtt://127.0.0.1:{}", proxy.port);
+    let daemon = Daemon::start(&config(dir.path(), &url, &boards));
+    let (mut forgotten, begun) = (0, Instant::now());
+    for round in 0..rounds {
+        let connected = || (daemon.log().matches("connected, MQTT 5").count() > round).then_some(());
+        eventually(75, "connected", connected);
+        // After ten seconds the next attempt comes soon again.
+        let long = if soak() { 10_100 } else { 200 };
+        std::thread::sleep(Duration::from_millis(long + 29 * round as u64 % 300));
+        assert!(proxy.cut());
+        if round % 2 == 1 {
+            // What the broker knows of the gateway is gone, as after a change of brokers.
+            let args = ["-p", &broker.port.to_string(), "-i", "inspectd-test-gw", "-t", "x", "-E"];
+            assert!(std::process::Command::new("mosquitto_sub").args(args).status().unwrap().success());
+            forgotten += 1;
+        }
+        if round % 50 == 49 {
+            println!("{} cuts, {:.0} s", round + 1, begun.elapsed().as_secs_f64());
+        }
+    }
+    assert!(daemon.terminate(5).success());
+    let rest = Daemon::start(&config(dir.path(), &url, &boards));
+    rest.wait_for_log(60, "connected");
+    let last = assert_all_arrive(&events, dir.path(), 120);
+    let all = events.json().len();
+    let duplicates = all - received(&events).len();
+    println!(
+        "{rounds} cuts, {forgotten} of them with the session gone: {last} events, 0 lost, {duplicates} duplicates"
+    );
+    assert!(last > rounds as u64 && duplicates <= rounds * 32);
 }
 
 #[test]

@@ -21,6 +21,7 @@ mod false_alarms;
 mod memories;
 mod operators;
 mod poison;
+mod protocol;
 mod session;
 mod support;
 mod teaching;

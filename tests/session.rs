@@ -8,10 +8,12 @@ use std::time::{Duration, Instant};
 
 use inspectd::backoff::Backoff;
 use inspectd::command::Letterbox;
+use inspectd::config::ProtocolVersion;
 use inspectd::config::value::BrokerUrl;
 use inspectd::mqtt::board::Board;
 use inspectd::mqtt::link::{Event, Link, LinkOptions};
 use inspectd::mqtt::session::Session;
+use inspectd::mqtt::status::LinkStatus;
 use inspectd::mqtt::tls::TlsFiles;
 use inspectd::mqtt::topics::Topics;
 use inspectd::outbox::{Counts, Kind, Message, Outbox, Quota};
@@ -26,11 +28,12 @@ use crate::support::{eventually, soak};
 const WINDOW: usize = 32;
 const QUOTA: Quota = Quota { messages: 1_000_000, image_bytes: 1 << 30, event_bytes: 1 << 30 };
 
-fn options(url: &str, id: &str) -> LinkOptions {
+pub fn options(url: &str, id: &str) -> LinkOptions {
     LinkOptions {
         url: BrokerUrl::new(url).unwrap(),
         tls: TlsFiles::default(),
         client_id: id.to_owned(),
+        version: ProtocolVersion::Auto,
         user: None,
         password_file: None,
         keep_alive: Duration::from_secs(10),
@@ -42,22 +45,23 @@ fn options(url: &str, id: &str) -> LinkOptions {
     }
 }
 
-fn runtime() -> tokio::runtime::Runtime {
+pub fn runtime() -> tokio::runtime::Runtime {
     tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap()
 }
 
 /// A session of its own threads, as the daemon runs it but for the delays between attempts.
-struct Carrier {
-    outbox: Arc<Outbox>,
+pub struct Carrier {
+    pub outbox: Arc<Outbox>,
+    pub status: Arc<LinkStatus>,
     stop: Stop,
     runtime: tokio::runtime::Runtime,
     session: tokio::task::JoinHandle<()>,
 }
 
 impl Carrier {
-    fn start(dir: &Path, url: &str) -> Self {
+    pub fn start(dir: &Path, url: &str) -> Self {
         let outbox = Arc::new(Outbox::open(dir, QUOTA).unwrap());
-        let (stop, runtime) = (Stop::default(), runtime());
+        let (stop, runtime, status) = (Stop::default(), runtime(), Arc::new(LinkStatus::default()));
         let (commands, _, answered) = Letterbox::new(Topics::new("s", "g"));
         let board = Arc::new(Board::default());
         board.set("inspect/v1/s/g/state", b"0 again".to_vec());
@@ -72,13 +76,14 @@ impl Carrier {
             answered,
             backoff: Backoff::new(Duration::from_millis(1), Duration::from_millis(20)),
             suspects: <_>::default(),
+            status: Arc::clone(&status),
             stop: stop.clone(),
         };
         let session = runtime.spawn(session.run());
-        Self { outbox, stop, runtime, session }
+        Self { outbox, status, stop, runtime, session }
     }
 
-    fn end(self) {
+    pub fn end(self) {
         self.stop.set();
         self.runtime.block_on(self.session).unwrap();
     }

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
+use inspectd::config::ProtocolVersion;
 use inspectd::config::value::BrokerUrl;
 use inspectd::mqtt::link::{Event, Link, LinkOptions};
 use inspectd::mqtt::tls::TlsFiles;
@@ -76,6 +77,7 @@ impl Secure {
             url: BrokerUrl::new(url).unwrap(),
             tls: TlsFiles { ca: Some(file(ca)), client: client.map(|(c, k)| (file(c), file(k))) },
             client_id: "transport".into(),
+            version: ProtocolVersion::Auto,
             user: None,
             password_file: None,
             keep_alive: Duration::from_secs(10),
@@ -90,7 +92,7 @@ impl Secure {
 
 async fn delivers(options: &LinkOptions) -> Result<(), String> {
     let mut link = Link::connect(options).await.map_err(|e| e.to_string())?;
-    link.publish("a/b", vec![7; 100_000], 1, false).unwrap();
+    link.publish("a/b", vec![7; 100_000], 1, false, None).unwrap();
     match tokio::time::timeout(Duration::from_secs(10), link.next()).await {
         Ok(Event::Acknowledged(_)) => Ok(()),
         Ok(Event::Lost(reason) | Event::Garbled(reason)) => Err(reason),

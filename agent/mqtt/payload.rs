@@ -203,8 +203,25 @@ pub struct GatewayState {
     pub bundle: ModelRef,
     /// The queue.
     pub outbox: OutboxState,
+    /// The connection to the broker.
+    #[serde(default)]
+    pub broker: BrokerState,
     /// Its cameras' names.
     pub cameras: Vec<String>,
+}
+
+/// The connection to the broker, since the agent started.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+pub struct BrokerState {
+    /// `5` or `3.1.1`; empty before the first connection.
+    pub mqtt_version: String,
+    /// Connections so far.
+    pub connections: u64,
+    /// Why the last one ended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_loss: Option<String>,
+    /// How often another client of the same id took over.
+    pub taken_over: u64,
 }
 
 /// The queue in front of the broker, counted since it was made: `appended` is the sum of the other four.

@@ -5,18 +5,19 @@
 //!   the broker has acknowledged them. After a cut, everything unacknowledged goes out again over a fresh [`Link`].
 //! - What is new goes first: the backlog never has more than three quarters of the window, and less where the broker has a queue
 //!   (`pace.rs`).
-//! - A message over the packet limit, or one at which the broker ends connections (`suspect.rs`), is set aside and counted; it
-//!   never blocks the rest.
+//! - A message over the packet limit or the broker's, one that the broker refuses (MQTT 5), or one at which it ends connections
+//!   (`suspect.rs`), is set aside and counted; it never blocks the rest. Where the broker refuses for a reason that passes (a quota),
+//!   the message stays and goes out again after [`AGAIN`].
 //! - Between attempts it waits 1 s to 60 s with jitter. A broker that takes messages and acknowledges none for
-//!   [`ACK_TIMEOUT`] is left. A broker that ends [`SHORT`] connections in a row right after they began is asked once a minute:
-//!   most likely another client uses the same id, and neither would ever win.
+//!   [`ACK_TIMEOUT`] is left. Where another client takes over with the same id (a broker of MQTT 5 may say so; else
+//!   [`SHORT`] connections in a row that end right after they began mean most likely that), it is asked once a minute, since
+//!   neither would ever win.
 //! - A message that is no MQTT, or over the limit, costs one reconnection: before the next one the broker is told to forget what
 //!   it has kept for this client, or it would send the same again for ever. Where even that does not help, because it is
 //!   retained, nothing is read for [`DEAF`], and alarms are delivered all the same.
 //! - States and results are not durable: of states the latest is published, results are dropped while there is no
 //!   connection or no room.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -26,13 +27,14 @@ use tokio::time::{Instant, sleep, sleep_until};
 use tracing::{error, info, warn};
 
 use super::board::Board;
-use super::link::{Event, Link, LinkOptions, Receipt, Token};
-use super::pace::Pace;
-use super::payload::AlarmEvent;
+use super::flight::{Flight, Sent, marked};
+use super::link::{Event, Link, LinkOptions, Receipt};
+use super::status::LinkStatus;
 use super::suspect::Suspect;
 use crate::backoff::Backoff;
 use crate::command::{Incoming, Letterbox, Received};
-use crate::outbox::{Kind, Lane, Outbox, Queued};
+use crate::config::ProtocolVersion;
+use crate::outbox::{Kind, Lane, Outbox};
 use crate::stop::Stop;
 
 /// A broker that acknowledges nothing for this long is left.
@@ -51,8 +53,10 @@ const SHORT: u32 = 3;
 const GARBLED: u32 = 2;
 /// How long nothing is read then.
 const DEAF: Duration = Duration::from_secs(600);
-/// Room for topic and header in a packet.
-const HEADER: usize = 1024;
+/// What a broker does not take for now is sent again after so long.
+const AGAIN: Duration = Duration::from_secs(60);
+/// A reply is of no use to somebody who comes back later than this.
+const REPLY_EXPIRY: Duration = Duration::from_secs(24 * 3600);
 
 /// A result that may be lost.
 #[derive(Debug)]
@@ -63,6 +67,8 @@ pub struct Passing {
     pub payload: Vec<u8>,
     /// 0 or 1.
     pub qos: u8,
+    /// How long the broker may keep it for somebody who is away.
+    pub expiry: Option<Duration>,
 }
 
 /// What the session carries.
@@ -87,6 +93,8 @@ pub struct Session {
     pub backoff: Backoff,
     /// What may be why connections end, of each lane.
     pub suspects: [Suspect; 2],
+    /// Where connections are noted.
+    pub status: Arc<LinkStatus>,
     /// When to end.
     pub stop: Stop,
 }
@@ -95,50 +103,30 @@ pub struct Session {
 enum Ended {
     Stopped,
     Lost(String),
+    TakenOver,
     Garbled(String),
-}
-
-enum Sent {
-    Row(Lane, i64),
-    Other,
-}
-
-/// One connection's bookkeeping.
-struct Flight {
-    link: Link,
-    /// The last row that was sent of each lane.
-    cursors: [i64; 2],
-    /// Rows of each lane that are not acknowledged.
-    rows: [usize; 2],
-    /// How many of the backlog may be on their way.
-    pace: Pace,
-    /// The broker has acknowledged something.
-    proved: bool,
-    /// A message is on trial: nothing else is sent.
-    trial: bool,
-    /// The last state that was sent.
-    version: u64,
-    sent: BTreeMap<Token, (Sent, Instant)>,
-    acknowledged: Vec<i64>,
-    /// When acknowledgements are to be written.
-    flush_at: Option<Instant>,
-    /// The outbox could not be read: not again before.
-    fill_after: Instant,
 }
 
 impl Session {
     /// Runs until `stop`, then sends what it still can and takes leave.
     pub async fn run(mut self) {
         let (mut backoff, mut short, mut garbled) = (self.backoff.clone(), 0, 0);
+        let configured = self.options.version;
         loop {
             let connected = tokio::select! {
                 link = Link::connect(&self.options) => link,
                 () = self.stop.stopped() => return,
             };
             let begun = Instant::now();
+            let (was_open, mut contested) = (connected.is_ok(), false);
             let reason = match connected {
                 Ok(link) => {
-                    info!(broker = %self.options.url, "connected");
+                    let version = link.agreed().version;
+                    info!(broker = %self.options.url, "connected, MQTT {version}");
+                    self.status.connected(version);
+                    if version == "3.1.1" {
+                        self.options.version = ProtocolVersion::V3; // it need not be asked again at every connection
+                    }
                     self.options.forget = false;
                     let deaf = (garbled >= GARBLED).then(|| Instant::now() + DEAF);
                     // Results that waited through an outage are of no use any more.
@@ -166,6 +154,10 @@ impl Session {
                     match ended {
                         Ended::Stopped => return,
                         Ended::Lost(reason) => reason,
+                        Ended::TakenOver => {
+                            contested = true;
+                            "another client has come with the same id".to_owned()
+                        }
                         Ended::Garbled(reason) => {
                             self.options.forget = true;
                             garbled += 1;
@@ -174,6 +166,7 @@ impl Session {
                     }
                 }
                 Err(e) => {
+                    self.options.version = configured; // whatever comes up next may be another broker
                     short = 0; // nobody is there whom another client could please more
                     e.to_string()
                 }
@@ -182,13 +175,18 @@ impl Session {
                 backoff.reset();
             }
             // Unless it is a message at which the broker cuts, which is being looked into.
-            if short >= SHORT && self.suspects.iter().all(Suspect::is_quiet) {
+            contested |= short >= SHORT && self.suspects.iter().all(Suspect::is_quiet);
+            if contested {
                 let id = &self.options.client_id;
-                error!(
-                    "{short} connections in a row have ended at once: another client seems to use the id {id}; give each \
-                        gateway a name of its own, or set mqtt.client_id"
+                let trouble = format!(
+                    "another client seems to use the id {id}: give each gateway a name of its own, or set mqtt.client_id"
                 );
+                error!("{trouble}");
+                self.status.taken_over(trouble);
                 backoff.exhaust();
+            }
+            if was_open {
+                self.status.lost(&reason);
             }
             let delay = backoff.next_delay();
             warn!("{reason}; alarms are kept, next attempt in {:.1} s", delay.as_secs_f64());
@@ -209,19 +207,7 @@ impl Session {
 
     /// One connection, and how it ended. Where the agent is deaf, nothing is subscribed to before that time.
     async fn serve(&mut self, link: Link, mut deaf: Option<Instant>) -> Ended {
-        let mut flight = Flight {
-            link,
-            cursors: [0; 2],
-            rows: [0; 2],
-            pace: Pace::new(self.window - self.window / 4),
-            proved: false,
-            trial: false,
-            version: 0,
-            sent: BTreeMap::new(),
-            acknowledged: Vec::new(),
-            flush_at: None,
-            fill_after: Instant::now(),
-        };
+        let mut flight = Flight::new(link, self.window, self.options.max_packet);
         let stop = self.stop.clone();
         let (outbox, board) = (Arc::clone(&self.outbox), Arc::clone(&self.board));
         let mut closing: Option<Instant> = None;
@@ -240,7 +226,7 @@ impl Session {
                 flight.link.disconnect().await;
                 return Ended::Stopped;
             }
-            let room = flight.sent.len() < self.window;
+            let room = flight.sent.len() < flight.window;
             let oldest = flight.sent.values().map(|(_, at)| *at).min();
             let overdue = oldest.map_or_else(|| Instant::now() + ACK_TIMEOUT, |at| at + ACK_TIMEOUT);
             tokio::select! {
@@ -256,12 +242,30 @@ impl Session {
                             flight.flush_at.get_or_insert(Instant::now() + FLUSH);
                         }
                     }
+                    Event::Rejected { token, reason, passing } => {
+                        flight.proved = true;
+                        let reason = format!("the broker refuses it: {reason}");
+                        match flight.sent.remove(&token) {
+                            Some((Sent::Row(lane, id), _)) => {
+                                flight.trial = false;
+                                flight.rows[lane as usize] -= 1;
+                                self.suspects[lane as usize].acknowledged();
+                                if passing {
+                                    warn!("message {id} is kept for later: {reason}");
+                                    flight.again_at.get_or_insert(Instant::now() + AGAIN);
+                                } else {
+                                    block_in_place(|| self.set_aside(id, &reason));
+                                }
+                            }
+                            _ => warn!("a state or result is not published: {reason}"),
+                        }
+                    }
                     Event::Message { receipt, topic, payload, retained } => {
                         let incoming = Incoming { topic, payload, retained, receipt };
                         if let Received::Done(reply) = self.commands.drop_in(incoming) {
                             receipt.into_iter().for_each(|receipt| flight.link.acknowledge(receipt));
                             if let Some((topic, payload)) = reply {
-                                self.pass(Passing { topic, payload, qos: 1 }, &mut flight);
+                                self.pass(Passing { topic, payload, qos: 1, expiry: Some(REPLY_EXPIRY) }, &mut flight);
                             }
                         }
                     }
@@ -273,6 +277,10 @@ impl Session {
                         self.suspect(&flight);
                         self.flush(&mut flight);
                         return Ended::Lost(format!("the connection to the broker is lost: {reason}"));
+                    }
+                    Event::TakenOver => {
+                        self.flush(&mut flight);
+                        return Ended::TakenOver;
                     }
                     Event::Garbled(reason) => {
                         self.flush(&mut flight);
@@ -298,6 +306,10 @@ impl Session {
                         ));
                     }
                 }
+                () = sleep_until(flight.again_at.unwrap_or_else(Instant::now)), if flight.again_at.is_some() => {
+                    self.flush(&mut flight);
+                    return Ended::Lost("what the broker did not take is sent again".to_owned());
+                }
                 () = sleep_until(deaf.unwrap_or_else(Instant::now)), if deaf.is_some() => {
                     deaf = None;
                     self.subscribe(&flight.link);
@@ -314,15 +326,15 @@ impl Session {
             return Ok(());
         }
         while let Some((version, topic, payload)) = self.board.after(flight.version) {
-            if self.fits(&topic, &payload) {
-                let Some(token) = flight.link.publish(&topic, payload, 1, true) else { return Ok(()) };
+            if flight.fits(&topic, &payload) {
+                let Some(token) = flight.link.publish(&topic, payload, 1, true, None) else { return Ok(()) };
                 flight.sent.insert(token, (Sent::Other, Instant::now()));
             } else {
-                warn!(topic, "{} bytes are over mqtt.max_packet_kib and are not published", payload.len());
+                warn!(topic, "{} and are not published", flight.too_large(&payload));
             }
             flight.version = version;
         }
-        self.fill_from(Lane::Live, flight, self.window)?;
+        self.fill_from(Lane::Live, flight, flight.window)?;
         // The rest of the window is kept for what is new, which then only waits for the backlog's share of one window.
         self.fill_from(Lane::Backlog, flight, flight.pace.share())
     }
@@ -334,7 +346,7 @@ impl Session {
             true if flight.trial || !flight.proved || !flight.sent.is_empty() => 0,
             true => 1,
             false if flight.trial => 0,
-            false => self.window.saturating_sub(flight.sent.len()).min(most),
+            false => flight.window.saturating_sub(flight.sent.len()).min(most),
         };
         if room == 0 {
             return Ok(());
@@ -342,14 +354,15 @@ impl Session {
         for queued in self.outbox.peek(lane, flight.cursors[lane as usize], room)? {
             let id = queued.id;
             let (topic, retain) = (queued.message.topic.clone(), queued.message.retain);
+            let expiry = (queued.message.kind == Kind::Reply).then_some(REPLY_EXPIRY);
             let payload = marked(queued);
-            if self.fits(&topic, &payload) {
-                let Some(token) = flight.link.publish(&topic, payload, 1, retain) else { return Ok(()) };
+            if flight.fits(&topic, &payload) {
+                let Some(token) = flight.link.publish(&topic, payload, 1, retain, expiry) else { return Ok(()) };
                 flight.sent.insert(token, (Sent::Row(lane, id), Instant::now()));
                 flight.rows[lane as usize] += 1;
                 flight.trial = careful;
             } else {
-                self.set_aside(id, &format!("{} bytes are over mqtt.max_packet_kib", payload.len()));
+                self.set_aside(id, &flight.too_large(&payload));
             }
             flight.cursors[lane as usize] = id;
         }
@@ -381,16 +394,13 @@ impl Session {
 
     /// Sends a result, or leaves it out.
     fn pass(&self, result: Passing, flight: &mut Flight) {
-        if self.fits(&result.topic, &result.payload) {
-            let token = flight.link.publish(&result.topic, result.payload, result.qos, false);
-            if let (Some(token), 1) = (token, result.qos) {
+        if flight.fits(&result.topic, &result.payload) {
+            let Passing { topic, payload, qos, expiry } = result;
+            let token = flight.link.publish(&topic, payload, qos, false, expiry);
+            if let (Some(token), 1) = (token, qos) {
                 flight.sent.insert(token, (Sent::Other, Instant::now()));
             }
         }
-    }
-
-    fn fits(&self, topic: &str, payload: &[u8]) -> bool {
-        payload.len() + topic.len() + HEADER <= self.options.max_packet
     }
 
     fn flush(&self, flight: &mut Flight) {
@@ -406,18 +416,4 @@ impl Session {
             }
         }
     }
-}
-
-/// The payload, with `replayed` set in an event that waited for the broker.
-fn marked(queued: Queued) -> Vec<u8> {
-    if queued.message.kind == Kind::Event
-        && queued.offline
-        && let Ok(mut event) = serde_json::from_slice::<AlarmEvent>(&queued.message.payload)
-    {
-        event.replayed = true;
-        if let Ok(payload) = serde_json::to_vec(&event) {
-            return payload;
-        }
-    }
-    queued.message.payload
 }

@@ -12,13 +12,20 @@ use super::{eventually, free_port, root};
 
 pub struct Broker {
     pub port: u16,
+    more: String,
     dir: tempfile::TempDir,
     child: Option<Child>,
 }
 
 impl Broker {
     pub fn start() -> Self {
-        let mut broker = Self { port: free_port(), dir: tempfile::tempdir().unwrap(), child: None };
+        Self::start_with("")
+    }
+
+    /// With more lines in its configuration.
+    pub fn start_with(more: &str) -> Self {
+        let (port, dir, more) = (free_port(), tempfile::tempdir().unwrap(), more.to_owned());
+        let mut broker = Self { port, more, dir, child: None };
         broker.up();
         broker
     }
@@ -29,7 +36,7 @@ impl Broker {
         let state = self.dir.path().display().to_string();
         let mut config = shipped.replace("@PORT@", &self.port.to_string()).replace("@STATE@", &state);
         // As root, mosquitto would become a user who cannot write here.
-        config += "\nuser root\n";
+        config += &format!("\nuser root\n{}\n", self.more);
         let path = self.dir.path().join("mosquitto.conf");
         std::fs::write(&path, config).unwrap();
         let program =

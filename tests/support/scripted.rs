@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
-use rumqttc::{ConnAck, ConnectReturnCode, Packet, PubAck, Publish, SubAck, SubscribeReasonCode};
+use rumqttc::{ConnAck, ConnectReturnCode, Packet, Protocol, PubAck, Publish, SubAck, SubscribeReasonCode};
 
 /// What to do about a publish.
 pub enum Move {
@@ -101,8 +101,16 @@ fn serve(
     let number = record.lock().unwrap().connections.len();
     let mut end: Option<Instant> = None;
     while !stop.load(Ordering::Relaxed) && end.is_none_or(|end| Instant::now() < end) {
-        while let Ok(packet) = Packet::read(&mut bytes, 1 << 28) {
+        loop {
+            let packet = match Packet::read(&mut bytes, 1 << 28) {
+                Ok(packet) => packet,
+                Err(_) => break,
+            };
             match packet {
+                Packet::Connect(connect) if connect.protocol == Protocol::V5 => {
+                    let code = ConnectReturnCode::RefusedProtocolVersion;
+                    return send(&mut stream, &Packet::ConnAck(ConnAck { session_present: false, code }));
+                }
                 Packet::Connect(connect) => {
                     let seen = Seen { clean_session: connect.clean_session, publishes: Vec::new() };
                     record.lock().unwrap().connections.push(seen);

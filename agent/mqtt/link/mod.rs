@@ -1,25 +1,27 @@
 //! One connection to a broker: the only module that knows rumqttc.
 //!
+//! It speaks MQTT 5 where the broker does, else 3.1.1 ([`v5`], [`v3`]), and is the same to its user either way, but for what only
+//! MQTT 5 can say: [`Event::Rejected`], [`Event::TakenOver`], [`Agreed`].
+//!
 //! A [`Link`] lives for one connection and is thrown away with it, with all that rumqttc still holds: what was not
 //! acknowledged is known to the caller, who sends it again over the next one. (rumqttc itself would forget it when the
 //! broker has no session.) Each publish gets a [`Token`], and [`Event::Acknowledged`] gives it back.
 
-use std::collections::HashMap;
+mod v3;
+mod v5;
+
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use rumqttc::{
-    AsyncClient, ConnectReturnCode, ConnectionError, EventLoop, Incoming, LastWill, MqttOptions, Outgoing, Publish,
-    QoS, StateError, SubscribeReasonCode, TlsConfiguration, Transport, mqttbytes,
-};
+use rumqttc::{TlsConfiguration, Transport};
 use thiserror::Error;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
 use super::tls::{self, TlsFiles};
 use crate::config::value::{BrokerUrl, Scheme};
-use crate::config::{MqttConfig, secret};
+use crate::config::{MqttConfig, ProtocolVersion, secret};
 
 /// A broker that does not answer in this time is not there.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -30,6 +32,11 @@ const LARGEST_INCOMING: usize = 4 << 20;
 /// Packet identifiers in use at the same time; far more than any window, so that rumqttc never has to wait for one.
 const IDENTIFIERS: u16 = 1024;
 
+const WRONG_USER: &str = "wrong user or password (mqtt.user, mqtt.password_file)";
+const NOT_AUTHORISED: &str = "not authorised: it may want a user and password (mqtt.user)";
+const WRONG_ID: &str = "it does not take this client id (mqtt.client_id)";
+const NOT_READY: &str = "it is not ready";
+
 /// How to reach a broker.
 #[derive(Debug, Clone)]
 pub struct LinkOptions {
@@ -39,6 +46,8 @@ pub struct LinkOptions {
     pub tls: TlsFiles,
     /// Client id.
     pub client_id: String,
+    /// Which MQTT.
+    pub version: ProtocolVersion,
     /// User name.
     pub user: Option<String>,
     /// File with the password.
@@ -65,6 +74,7 @@ impl LinkOptions {
             url: config.url.clone(),
             tls: TlsFiles { ca: config.ca_file.clone(), client: config.cert_file.clone().zip(config.key_file.clone()) },
             client_id,
+            version: config.version,
             user: config.user.clone(),
             password_file: config.password_file.clone(),
             keep_alive: Duration::from_secs(config.keep_alive_s.get()),
@@ -112,6 +122,15 @@ pub type Token = u64;
 pub enum Event {
     /// The broker has taken responsibility for a publish of QoS 1.
     Acknowledged(Token),
+    /// The broker refuses a publish. MQTT 5 only: a broker of 3.1.1 acknowledges what it throws away.
+    Rejected {
+        /// Which one.
+        token: Token,
+        /// Why, in words.
+        reason: &'static str,
+        /// It would take it at another time.
+        passing: bool,
+    },
     /// A message came.
     Message {
         /// For [`Link::acknowledge`], where that is wanted.
@@ -127,14 +146,47 @@ pub enum Event {
     Refused,
     /// The connection is gone, and why.
     Lost(String),
+    /// The connection is gone, since another client has come with the same id. MQTT 5 only.
+    TakenOver,
     /// The connection is gone, since what came is no MQTT, or too large. Where the broker keeps messages it sends the same
     /// again at the next connection, and so for ever, unless it is told to forget them.
     Garbled(String),
 }
 
+impl Event {
+    /// Whether the connection is gone.
+    #[must_use]
+    pub fn is_last(&self) -> bool {
+        matches!(self, Self::Lost(_) | Self::TakenOver | Self::Garbled(_))
+    }
+}
+
+/// What the broker has said about the connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Agreed {
+    /// `3.1.1` or `5`.
+    pub version: &'static str,
+    /// The largest packet that it takes.
+    pub max_packet: usize,
+    /// How many publishes it takes unacknowledged.
+    pub window: usize,
+}
+
+enum Client {
+    V3(rumqttc::AsyncClient),
+    V5(rumqttc::v5::AsyncClient),
+}
+
+/// Why a handshake failed, and whether the broker may not know this version of MQTT.
+struct Failed {
+    error: LinkError,
+    unknown_version: bool,
+}
+
 /// An open connection.
 pub struct Link {
-    client: AsyncClient,
+    client: Client,
+    agreed: Agreed,
     events: mpsc::Receiver<Event>,
     pump: JoinHandle<()>,
     published: Token,
@@ -158,53 +210,50 @@ impl Link {
             let forgetful = LinkOptions { lasting: false, forget: false, will: None, ..options.clone() };
             Box::pin(Self::connect(&forgetful)).await?.disconnect().await;
         }
-        let (host, port) = options.url.address();
-        let scheme = options.url.scheme();
-        let address = if matches!(scheme, Scheme::Ws | Scheme::Wss) { options.url.as_str() } else { &host };
-        let mut mqtt = MqttOptions::new(&options.client_id, address, port);
-        if scheme.is_secure() {
-            let config = TlsConfiguration::Rustls(tls::client_config(&options.tls).map_err(LinkError::Secret)?);
-            mqtt.set_transport(if scheme == Scheme::Wss { Transport::Wss(config) } else { Transport::Tls(config) });
-        } else if scheme == Scheme::Ws {
-            mqtt.set_transport(Transport::Ws);
-        }
-        mqtt.set_keep_alive(options.keep_alive);
-        mqtt.set_clean_session(!options.lasting);
-        mqtt.set_max_packet_size(options.max_incoming, options.max_packet);
-        mqtt.set_manual_acks(options.lasting);
-        mqtt.set_inflight(IDENTIFIERS);
-        if let Some(user) = &options.user {
-            let password = match &options.password_file {
-                Some(path) => secret(path).map_err(LinkError::Secret)?,
-                None => String::new(),
-            };
-            mqtt.set_credentials(user, password);
-        }
-        if let Some((topic, payload)) = &options.will {
-            mqtt.set_last_will(LastWill::new(topic, payload.clone(), QoS::AtLeastOnce, true));
-        }
-        let place = format!("{host}:{port}");
-        let (client, mut event_loop) = AsyncClient::new(mqtt, usize::from(IDENTIFIERS));
-        match tokio::time::timeout(CONNECT_TIMEOUT, event_loop.poll()).await {
-            Err(_) => return Err(LinkError::Unreachable(place, "it does not answer".into())),
-            Ok(Err(ConnectionError::ConnectionRefused(code))) => return Err(LinkError::Refused(place, refusal(code))),
-            Ok(Err(e)) => {
-                let text = words(&e);
-                let kind = if hint(&text).is_some() { LinkError::Distrusted } else { LinkError::Unreachable };
-                return Err(kind(place, text));
-            }
-            Ok(Ok(_)) => {}
-        }
-        let (sender, events) = mpsc::channel(EVENTS);
         let number = LINKS.fetch_add(1, Ordering::Relaxed);
-        let pump = tokio::spawn(pump(event_loop, sender, options.lasting.then_some(number)));
-        Ok(Self { client, events, pump, published: 0, number })
+        match options.version {
+            ProtocolVersion::V3 => v3::connect(options, number).await.map_err(|failed| failed.error),
+            ProtocolVersion::V5 => v5::connect(options, number).await.map_err(|failed| failed.error),
+            ProtocolVersion::Auto => match v5::connect(options, number).await {
+                // A broker that does not know MQTT 5 says so, says something else, or just ends the connection.
+                Err(failed) if failed.unknown_version => {
+                    v3::connect(options, number).await.map_err(|failed| failed.error)
+                }
+                other => other.map_err(|failed| failed.error),
+            },
+        }
     }
 
-    /// Hands a message to the connection; `None` when it cannot take more now.
-    pub fn publish(&mut self, topic: &str, payload: Vec<u8>, qos: u8, retain: bool) -> Option<Token> {
-        let qos = if qos == 0 { QoS::AtMostOnce } else { QoS::AtLeastOnce };
-        self.client.try_publish(topic, qos, retain, payload).ok()?;
+    fn new(
+        client: Client,
+        agreed: Agreed,
+        number: u64,
+        pump: impl FnOnce(mpsc::Sender<Event>) -> JoinHandle<()>,
+    ) -> Self {
+        let (sender, events) = mpsc::channel(EVENTS);
+        Self { client, agreed, events, pump: pump(sender), published: 0, number }
+    }
+
+    /// What the broker has said about the connection.
+    #[must_use]
+    pub fn agreed(&self) -> Agreed {
+        self.agreed
+    }
+
+    /// Hands a message to the connection; `None` when it cannot take more now. With MQTT 5 a broker throws away what it could
+    /// not hand on for as long as `expiry`.
+    pub fn publish(
+        &mut self,
+        topic: &str,
+        payload: Vec<u8>,
+        qos: u8,
+        retain: bool,
+        expiry: Option<Duration>,
+    ) -> Option<Token> {
+        match &self.client {
+            Client::V3(client) => v3::publish(client, topic, payload, qos, retain),
+            Client::V5(client) => v5::publish(client, topic, payload, qos, retain, expiry),
+        }?;
         let token = self.published;
         self.published += 1;
         Some(token)
@@ -215,15 +264,20 @@ impl Link {
     /// # Errors
     /// The connection is gone.
     pub fn subscribe(&self, filter: &str) -> Result<(), String> {
-        self.client.try_subscribe(filter, QoS::AtLeastOnce).map_err(|e| e.to_string())
+        match &self.client {
+            Client::V3(client) => client.try_subscribe(filter, rumqttc::QoS::AtLeastOnce).map_err(|e| e.to_string()),
+            Client::V5(client) => v5::subscribe(client, filter),
+        }
     }
 
     /// Tells the broker that a message has been dealt with. What is never acknowledged comes again over a later link.
     pub fn acknowledge(&self, receipt: Receipt) {
         if receipt.link == self.number {
-            let mut publish = Publish::new("", QoS::AtLeastOnce, Vec::new());
-            publish.pkid = receipt.identifier;
-            let _ = self.client.try_ack(&publish); // when the connection has no room for it, it comes again
+            // When the connection has no room for it, it comes again.
+            match &self.client {
+                Client::V3(client) => v3::acknowledge(client, receipt.identifier),
+                Client::V5(client) => v5::acknowledge(client, receipt.identifier),
+            }
         }
     }
 
@@ -234,67 +288,43 @@ impl Link {
 
     /// Says good-bye, so that the broker does not publish the last will.
     pub async fn disconnect(mut self) {
-        if self.client.try_disconnect().is_ok() {
-            let gone = async { while !matches!(self.next().await, Event::Lost(_) | Event::Garbled(_)) {} };
+        let leaving = match &self.client {
+            Client::V3(client) => client.try_disconnect().is_ok(),
+            Client::V5(client) => client.try_disconnect().is_ok(),
+        };
+        if leaving {
+            let gone = async { while !self.next().await.is_last() {} };
             let _ = tokio::time::timeout(Duration::from_secs(1), gone).await;
         }
     }
 }
 
-/// Polls the connection. rumqttc sends publishes in the order in which it took them and names each one's packet
-/// identifier as it goes out, so counting them tells which identifier belongs to which token.
-async fn pump(mut event_loop: EventLoop, events: mpsc::Sender<Event>, lasting: Option<u64>) {
-    let mut sent: Token = 0;
-    let mut tokens: HashMap<u16, Token> = HashMap::new();
-    loop {
-        let event = match event_loop.poll().await {
-            Ok(rumqttc::Event::Outgoing(Outgoing::Publish(identifier))) => {
-                tokens.insert(identifier, sent);
-                sent += 1;
-                continue;
-            }
-            Ok(rumqttc::Event::Incoming(Incoming::PubAck(ack))) => match tokens.remove(&ack.pkid) {
-                Some(token) => Event::Acknowledged(token),
-                None => continue,
-            },
-            Ok(rumqttc::Event::Incoming(Incoming::SubAck(ack)))
-                if ack.return_codes.contains(&SubscribeReasonCode::Failure) =>
-            {
-                Event::Refused
-            }
-            Ok(rumqttc::Event::Incoming(Incoming::Publish(publish))) => {
-                let identifier = publish.pkid;
-                let receipt = lasting.filter(|_| identifier != 0).map(|link| Receipt { link, identifier });
-                let (topic, payload, retained) = (publish.topic, publish.payload.to_vec(), publish.retain);
-                Event::Message { receipt, topic, payload, retained }
-            }
-            Ok(_) => continue,
-            // A connection that breaks comes in the same wrapping as one over which nonsense comes.
-            Err(ConnectionError::MqttState(StateError::Deserialization(e)))
-                if !matches!(e, mqttbytes::Error::Io(_)) =>
-            {
-                Event::Garbled(e.to_string())
-            }
-            Err(e) => Event::Lost(words(&e)),
-        };
-        let lost = matches!(event, Event::Lost(_) | Event::Garbled(_));
-        if events.send(event).await.is_err() || lost {
-            return;
-        }
-    }
+/// Host and port for rumqttc, which wants a whole URL for WebSocket; and how to get there.
+fn way(options: &LinkOptions) -> Result<(String, u16, Transport), LinkError> {
+    let (host, port) = options.url.address();
+    let scheme = options.url.scheme();
+    let tls = || tls::client_config(&options.tls).map(TlsConfiguration::Rustls).map_err(LinkError::Secret);
+    let whole = || options.url.as_str().to_owned();
+    Ok(match scheme {
+        Scheme::Mqtt => (host, port, Transport::Tcp),
+        Scheme::Mqtts => (host, port, Transport::Tls(tls()?)),
+        Scheme::Ws => (whole(), port, Transport::Ws),
+        Scheme::Wss => (whole(), port, Transport::Wss(tls()?)),
+    })
 }
 
-/// An error without what it is wrapped in, and what to do about it.
-fn words(error: &ConnectionError) -> String {
-    let text = match error {
-        ConnectionError::MqttState(StateError::Deserialization(mqttbytes::Error::Io(e)) | StateError::Io(e))
-        | ConnectionError::Io(e) => e.to_string(),
-        other => other.to_string(),
+fn credentials(options: &LinkOptions) -> Result<Option<(String, String)>, LinkError> {
+    let Some(user) = &options.user else { return Ok(None) };
+    let password = match &options.password_file {
+        Some(path) => secret(path).map_err(LinkError::Secret)?,
+        None => String::new(),
     };
-    match hint(&text) {
-        Some(hint) => format!("{text} ({hint})"),
-        None => text,
-    }
+    Ok(Some((user.clone(), password)))
+}
+
+fn place(options: &LinkOptions) -> String {
+    let (host, port) = options.url.address();
+    format!("{host}:{port}")
 }
 
 /// What to do where certificates are the matter.
@@ -307,13 +337,15 @@ fn hint(text: &str) -> Option<&'static str> {
     }
 }
 
-fn refusal(code: ConnectReturnCode) -> &'static str {
-    match code {
-        ConnectReturnCode::BadUserNamePassword => "wrong user or password (mqtt.user, mqtt.password_file)",
-        ConnectReturnCode::NotAuthorized => "not authorised: it may want a user and password (mqtt.user)",
-        ConnectReturnCode::BadClientId => "it does not take this client id (mqtt.client_id)",
-        ConnectReturnCode::RefusedProtocolVersion => "it does not speak MQTT 3.1.1",
-        ConnectReturnCode::ServiceUnavailable => "it is not ready",
-        ConnectReturnCode::Success => "without a reason",
+/// The text of an error, and what to do about it.
+fn advised(text: String) -> String {
+    match hint(&text) {
+        Some(hint) => format!("{text} ({hint})"),
+        None => text,
     }
+}
+
+fn unreachable(place: String, text: String) -> LinkError {
+    let kind = if hint(&text).is_some() { LinkError::Distrusted } else { LinkError::Unreachable };
+    kind(place, text)
 }
