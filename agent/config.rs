@@ -101,6 +101,9 @@ pub struct MqttConfig {
     /// QoS of `results`: 0 or 1.
     #[serde(default)]
     pub results_qos: QosLevel,
+    /// The prefix under which the gateway makes itself known to Home Assistant (there `homeassistant`); not at all where none is given.
+    #[serde(default)]
+    pub home_assistant: Option<Name>,
     /// Largest packet, in KiB; larger messages are set aside and counted.
     #[serde(default = "defaults::packet")]
     pub max_packet_kib: KiB,

@@ -20,7 +20,7 @@ use crate::anomaly::memory::Mark;
 use crate::anomaly::shelf::Shelf;
 use crate::backoff::Backoff;
 use crate::command::{Letterbox, Office};
-use crate::config::{Config, GatewayConfig, OutboxConfig};
+use crate::config::{CameraConfig, Config, GatewayConfig, OutboxConfig};
 use crate::exit::{Exit, OrExit};
 use crate::fitting;
 use crate::frame::supervisor::{self, Feed};
@@ -30,6 +30,7 @@ use crate::model::bundle::Bundle;
 use crate::model::runtime::Environment;
 use crate::model::{golden, runtime};
 use crate::mqtt::board::Board;
+use crate::mqtt::discovery;
 use crate::mqtt::link::{LinkOptions, Receipt};
 use crate::mqtt::payload::{ModelRef, Transition};
 use crate::mqtt::session::{Passing, Session};
@@ -146,6 +147,11 @@ async fn live(
     let (letterbox, answered, office) = answering(office)?;
 
     let board = Arc::new(Board::default());
+    if let Some(prefix) = &config.mqtt.home_assistant {
+        let cameras: Vec<&str> = config.cameras.iter().map(CameraConfig::name).collect();
+        let (topic, payload) = discovery::device(prefix.as_str(), &identity.site, &identity.gateway, &cameras);
+        board.set(&topic, payload);
+    }
     let status = Arc::new(LinkStatus::default());
     let mut reporter =
         Reporter::new(topics.clone(), model, Arc::clone(&pipeline), Arc::clone(&outbox), Arc::clone(&status));

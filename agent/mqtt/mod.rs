@@ -1,6 +1,7 @@
 //! The way to the control room: topics, payloads, and a session that keeps the outbox's promise.
 
 pub mod board;
+pub mod discovery;
 mod flight;
 pub mod link;
 pub mod pace;

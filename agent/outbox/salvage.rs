@@ -89,28 +89,35 @@ pub fn salvage(from: &Path, to: &mut Connection) -> Result<Salvaged> {
 fn each_message(old: &Connection, mut f: impl FnMut(Vec<Value>) -> Result<()>) -> Result<()> {
     let columns = "id, kind, topic, payload, retain, subject";
     for (which, order, begin, step) in [(">", "ASC", 0, 1), ("<", "DESC", IDS, -1)] {
-        let sql = format!("SELECT {columns} FROM messages WHERE id {which} ?1 ORDER BY id {order} LIMIT 1");
-        let Ok(mut next) = old.prepare(&sql) else { return Ok(()) };
+        let sql = format!("SELECT {columns} FROM messages WHERE id {which} ?1 ORDER BY id {order}");
+        let Ok(mut statement) = old.prepare(&sql) else { return Ok(()) };
         let (mut at, mut steps): (i64, i64) = (begin, 0);
         while steps < STEPS {
-            let row = next.query_row(params![at], |row| {
-                let id: i64 = row.get(0)?;
-                let values = (0..6).map(|n| row.get::<_, Value>(n)).collect::<rusqlite::Result<Vec<_>>>()?;
-                Ok((id, is_whole(&values).then_some(values)))
-            });
-            match row {
-                Ok((id, values)) if (id - at).signum() == step && (1..IDS).contains(&id) => {
-                    (at, steps) = (id, 0);
-                    values.map_or(Ok(()), &mut f)?;
+            let Ok(mut rows) = statement.query(params![at]) else { break };
+            let end = loop {
+                match rows.next().map(|row| row.map(values)) {
+                    Ok(None) => break true,
+                    Ok(Some(Ok((id, values)))) if (id - at).signum() == step && (1..IDS).contains(&id) => {
+                        (at, steps) = (id, 0);
+                        if is_whole(&values) {
+                            f(values)?;
+                        }
+                    }
+                    _ => break false,
                 }
-                Err(rusqlite::Error::QueryReturnedNoRows) => break,
-                // Downwards the way is as long as ids are large; it begins where something can be read.
-                _ if step < 0 => break,
-                _ => (at, steps) = (at + 1, steps + 1),
+            };
+            // Downwards the way is as long as ids are large; it begins where something can be read.
+            if end || step < 0 {
+                break;
             }
+            (at, steps) = (at + 1, steps + 1);
         }
     }
     Ok(())
+}
+
+fn values(row: &Row) -> rusqlite::Result<(i64, Vec<Value>)> {
+    Ok((row.get(0)?, (0..6).map(|n| row.get::<_, Value>(n)).collect::<rusqlite::Result<_>>()?))
 }
 
 /// Whether a row was taken; one that does not fit is left out.
