@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
-use inspectd::{bench, check, daemon, eval, exit, extract, log, model, schema, teach, watch};
+use inspectd::{bench, check, daemon, eval, exit, extract, log, model, publish, schema, teach, watch};
 
 /// Edge inspection agent for industrial cameras: one model for all defects, alarms over MQTT.
 #[derive(Parser)]
@@ -38,6 +38,8 @@ enum Command {
     #[command(after_help = "Example:\n  inspectd teach --bundle models/default --class steel/dent \
         a.png@120,40,180,90 b.png@15,200,70,260\n\nThe same by alarms: the MQTT command `teach`, see `inspectd schema teach`.")]
     Teach(teach::Args),
+    /// Sign bundles and bring them to gateways.
+    Model(publish::Args),
     /// Print alarms as they come, a line each.
     #[command(after_help = "Example:\n  inspectd watch --broker mqtt://localhost:1883 --images snapshots")]
     Watch(watch::Args),
@@ -66,6 +68,7 @@ fn dispatch(command: Command) -> Result<ExitCode> {
         Command::Bench(args) => bench::run(&args).map(|()| ExitCode::SUCCESS),
         Command::Extract(args) => extract::run(&args).map(|()| ExitCode::SUCCESS),
         Command::Teach(args) => teach::run(&args).map(|()| ExitCode::SUCCESS),
+        Command::Model(args) => publish::run(&args).map(|()| ExitCode::SUCCESS),
         Command::Watch(args) => watch::run(&args).map(|()| ExitCode::SUCCESS),
         Command::Schema(args) => schema::run(&args).map(|()| ExitCode::SUCCESS),
     }

@@ -15,6 +15,8 @@ use crate::config::Config;
 use crate::model::bundle::Manifest;
 use crate::mqtt::payload::{Alarm, AlarmEvent, CameraState, FrameResult, GatewayState, Reply};
 use crate::taught::Lesson;
+use crate::update::admission::Desired;
+use crate::update::release;
 
 /// Arguments of `schema`.
 #[derive(clap::Args)]
@@ -72,6 +74,10 @@ pub enum Name {
     Alarms,
     /// `inspect/v1/{site}/taught/{class}`
     Lesson,
+    /// `…/model/desired`
+    Desired,
+    /// The release in it
+    Release,
     /// The configuration file.
     Config,
     /// bundle.json
@@ -103,6 +109,8 @@ pub fn schema(name: Name) -> Schema {
         Name::Unshelve | Name::Unsuppress | Name::InService => schema_for!(Release),
         Name::Alarms => schema_for!(ListAlarms),
         Name::Lesson => schema_for!(Lesson),
+        Name::Desired => schema_for!(Desired),
+        Name::Release => schema_for!(release::Release),
         Name::Config => schema_for!(Config),
         Name::Bundle => schema_for!(Manifest),
         Name::Asyncapi => asyncapi::document().try_into().unwrap_or_default(), // it is an object

@@ -22,6 +22,7 @@ mod memories;
 mod operators;
 mod poison;
 mod protocol;
+mod releases;
 mod session;
 mod support;
 mod teaching;

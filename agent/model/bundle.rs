@@ -97,7 +97,7 @@ impl Bundle {
 }
 
 /// A path inside the bundle: nothing absolute, nothing that leads out.
-fn safe(name: &str) -> Result<PathBuf> {
+pub(crate) fn safe(name: &str) -> Result<PathBuf> {
     let path = Path::new(name);
     let inside = path.components().all(|c| matches!(c, Component::Normal(_)));
     ensure!(inside && !name.is_empty() && !name.contains('\\'), "the file name {name:?} leads out of the bundle");

@@ -1,0 +1,11 @@
+//! Models over MQTT that cannot be forged and cannot brick a gateway.
+//!
+//! The way of an update: what is wanted ([`admission`]) names a signed [`release`]; its [`index`] says of which chunks the
+//! bundle is made, the [`store`] has them and makes the bundle.
+
+pub mod admission;
+mod fail;
+pub mod index;
+pub mod release;
+pub mod store;
+pub mod trust;
