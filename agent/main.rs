@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
-use inspectd::{bench, check, daemon, eval, exit, extract, log, model, publish, schema, teach, watch};
+use inspectd::{bench, check, daemon, eval, exit, extract, log, model, publish, schema, teach, update, watch};
 
 /// Edge inspection agent for industrial cameras: one model for all defects, alarms over MQTT.
 #[derive(Parser)]
@@ -43,6 +43,9 @@ enum Command {
     /// Print alarms as they come, a line each.
     #[command(after_help = "Example:\n  inspectd watch --broker mqtt://localhost:1883 --images snapshots")]
     Watch(watch::Args),
+    /// The process in which an update proves itself.
+    #[command(hide = true)]
+    Prove(update::prove::child::Args),
     /// Print the JSON Schema of a payload or of the configuration.
     #[command(after_help = "Example:\n  inspectd schema event")]
     Schema(schema::Args),
@@ -70,6 +73,7 @@ fn dispatch(command: Command) -> Result<ExitCode> {
         Command::Teach(args) => teach::run(&args).map(|()| ExitCode::SUCCESS),
         Command::Model(args) => publish::run(&args).map(|()| ExitCode::SUCCESS),
         Command::Watch(args) => watch::run(&args).map(|()| ExitCode::SUCCESS),
+        Command::Prove(args) => update::prove::child::run(&args).map(|()| ExitCode::SUCCESS),
         Command::Schema(args) => schema::run(&args).map(|()| ExitCode::SUCCESS),
     }
 }

@@ -6,6 +6,9 @@
 pub mod admission;
 mod fail;
 pub mod index;
+pub mod ledger;
+pub mod prove;
 pub mod release;
+pub mod shadow;
 pub mod store;
 pub mod trust;

@@ -1,0 +1,437 @@
+//! Which bundle is the active one, and how far an update is: one small file, replaced as a whole at every step.
+//!
+//! Guarantees
+//! - After a power cut at any moment the file says what it said before a step or after it, and the bundle that it names as active is
+//!   whole: slots are made complete before they are named, and one that is named is never written to.
+//! - The floor is raised before a bundle becomes active, and lies outside of the slots' folder and this file.
+//! - A bundle on trial that ends the agent is given up after [`STARTS`] starts, also across reboots.
+
+use std::collections::VecDeque;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, anyhow, ensure};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use tracing::warn;
+
+use super::admission::{Admitted, Floor};
+use super::fail;
+use super::index::Digest;
+use super::release::{Promotion, Release};
+use crate::durable;
+
+/// So many starts a bundle on trial has.
+pub const STARTS: u32 = 3;
+/// Releases that were given up and are not taken again.
+const GIVEN_UP: usize = 64;
+
+/// How far an update is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Phase {
+    /// Nothing is under way.
+    #[default]
+    Idle,
+    /// Chunks come.
+    Receiving,
+    /// All is here, as it was signed, and its structure is harmless.
+    Verified,
+    /// It lies in its slot and has proved itself by its golden vectors, in a process of its own.
+    Staged,
+    /// It sees live frames beside the active one.
+    Shadow,
+    /// It is the active one, with a way back.
+    Trial,
+    /// It is the active one.
+    Committed,
+    /// It was given up; the one before is active.
+    RolledBack,
+}
+
+/// Where a bundle lies.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Slot {
+    /// The folder `a`.
+    A,
+    /// The folder `b`.
+    B,
+}
+
+/// A bundle in a slot.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Installed {
+    /// Where.
+    pub slot: Slot,
+    /// Hash of the release's text.
+    pub release: Digest,
+    /// Hash of its `bundle.json`.
+    pub bundle: Digest,
+}
+
+/// A bundle that is on its way.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Candidate {
+    /// Where it goes.
+    pub installed: Installed,
+    /// What was signed.
+    pub release: Release,
+}
+
+/// A way back.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Trial {
+    /// What was active before; none: the configured bundle.
+    pub previous: Option<Installed>,
+    /// Starts of the agent since.
+    pub starts: u32,
+    /// By which it is judged.
+    pub promotion: Promotion,
+}
+
+/// What the file holds.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct Page {
+    phase: Phase,
+    reason: Option<String>,
+    active: Option<Installed>,
+    /// What was active before the active one was committed.
+    previous: Option<Installed>,
+    candidate: Option<Candidate>,
+    trial: Option<Trial>,
+    given_up: VecDeque<Digest>,
+}
+
+/// The ledger of a gateway.
+#[derive(Debug)]
+pub struct Ledger {
+    state: PathBuf,
+    page: Page,
+    /// None where it cannot be read: then nothing is taken.
+    floor: Result<Floor, String>,
+}
+
+impl Ledger {
+    /// Opens it in a state folder. A file that cannot be read is set aside, and the configured bundle is the active one. Where the
+    /// floor cannot be read, nothing is taken.
+    #[must_use]
+    pub fn open(state: &Path) -> Self {
+        let (path, floor) = (state.join("update/ledger.json"), state.join("update-floor.json"));
+        let page = match fs::read(&path) {
+            Ok(bytes) => serde_json::from_slice(&bytes).unwrap_or_else(|e| {
+                warn!("{} cannot be read ({e}); the configured bundle is the active one", path.display());
+                let _ = fs::rename(&path, path.with_extension("damaged"));
+                Page::default()
+            }),
+            Err(_) => Page::default(),
+        };
+        let floor = match fs::read(&floor) {
+            Ok(bytes) => serde_json::from_slice(&bytes).map_err(|_| {
+                let path = floor.display();
+                format!("{path} is damaged: write {{\"counter\": N}} into it, N being that of the last release")
+            }),
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(Floor::default()),
+            Err(e) => Err(format!("cannot read {}: {e}", floor.display())),
+        };
+        Self { state: state.to_path_buf(), page, floor }
+    }
+
+    /// The folder of a slot.
+    #[must_use]
+    pub fn folder(&self, slot: Slot) -> PathBuf {
+        self.state.join("model").join(match slot {
+            Slot::A => "a",
+            Slot::B => "b",
+        })
+    }
+
+    /// The folder for chunks.
+    #[must_use]
+    pub fn chunks(&self) -> PathBuf {
+        self.state.join("update/chunks")
+    }
+
+    /// How far an update is, and why it is no further.
+    #[must_use]
+    pub fn phase(&self) -> (Phase, Option<&str>) {
+        (self.page.phase, self.page.reason.as_deref())
+    }
+
+    /// The active bundle; none: the configured one.
+    #[must_use]
+    pub fn active(&self) -> Option<Installed> {
+        self.page.active
+    }
+
+    /// What is on its way.
+    #[must_use]
+    pub fn candidate(&self) -> Option<&Candidate> {
+        self.page.candidate.as_ref()
+    }
+
+    /// The way back, while there is one.
+    #[must_use]
+    pub fn trial(&self) -> Option<&Trial> {
+        self.page.trial.as_ref()
+    }
+
+    /// What was taken so far.
+    ///
+    /// # Errors
+    /// It cannot be read, and what to do: without it an old release could be taken again.
+    pub fn floor(&self) -> Result<Floor> {
+        self.floor.clone().map_err(|reason| anyhow!(reason))
+    }
+
+    /// Whether a release needs nothing: it is active, on its way, or was given up.
+    #[must_use]
+    pub fn knows(&self, release: &Digest) -> bool {
+        let candidate = self.page.candidate.as_ref().map(|c| c.installed.release);
+        self.page.active.map(|a| a.release) == Some(*release)
+            || candidate == Some(*release)
+            || self.page.given_up.contains(release)
+    }
+
+    /// A release is wanted and comes. What was on its way before is forgotten.
+    ///
+    /// # Errors
+    /// The disk refuses, a bundle is on trial, or the release has no `bundle.json`; nothing has changed then.
+    pub fn begin(&mut self, admitted: &Admitted) -> Result<()> {
+        ensure!(self.page.trial.is_none(), "another release is on trial");
+        let bundle = admitted.release.bundle().context("the release has no bundle.json")?;
+        let slot = if self.page.active.map(|a| a.slot) == Some(Slot::A) { Slot::B } else { Slot::A };
+        let installed = Installed { slot, release: admitted.sha256, bundle };
+        // From here on that slot is no way back any more.
+        let previous = self.page.previous.filter(|p| p.slot != slot);
+        let candidate = Some(Candidate { installed, release: admitted.release.clone() });
+        self.turn(Page { phase: Phase::Receiving, reason: None, candidate, previous, ..self.page.clone() })
+    }
+
+    /// The candidate has come further.
+    ///
+    /// # Errors
+    /// The disk refuses.
+    pub fn advance(&mut self, phase: Phase) -> Result<()> {
+        self.turn(Page { phase, reason: None, ..self.page.clone() })
+    }
+
+    /// The candidate becomes the active one, with a way back. The floor rises first.
+    ///
+    /// # Errors
+    /// There is none, or the disk refuses; the old one is active then.
+    pub fn try_out(&mut self) -> Result<()> {
+        let candidate = self.page.candidate.clone().context("there is no candidate")?;
+        let floor = self.floor()?.raised(&candidate.release);
+        fail::point("floor.before");
+        durable::write(&self.state.join("update-floor.json"), &serde_json::to_vec(&floor)?)?;
+        self.floor = Ok(floor);
+        fail::point("floor.after");
+        let trial = Trial { previous: self.page.active, starts: 0, promotion: candidate.release.promotion };
+        self.turn(Page {
+            phase: Phase::Trial,
+            reason: None,
+            active: Some(candidate.installed),
+            trial: Some(trial),
+            ..self.page.clone()
+        })
+    }
+
+    /// The bundle on trial stays.
+    ///
+    /// # Errors
+    /// There is none, or the disk refuses.
+    pub fn commit(&mut self) -> Result<()> {
+        let trial = self.page.trial.clone().context("nothing is on trial")?;
+        let previous = trial.previous;
+        self.turn(Page {
+            phase: Phase::Committed,
+            reason: None,
+            candidate: None,
+            trial: None,
+            previous,
+            ..self.page.clone()
+        })
+    }
+
+    /// The candidate, or the bundle on trial, is given up and not taken again; what was active before is so again.
+    ///
+    /// # Errors
+    /// The disk refuses.
+    pub fn give_up(&mut self, reason: &str) -> Result<()> {
+        let mut page = self.page.clone();
+        page.given_up.extend(page.candidate.take().map(|c| c.installed.release));
+        while page.given_up.len() > GIVEN_UP {
+            page.given_up.pop_front();
+        }
+        if let Some(trial) = page.trial.take() {
+            page.active = trial.previous;
+        }
+        (page.phase, page.reason) = (Phase::RolledBack, Some(reason.to_owned()));
+        self.turn(page)
+    }
+
+    /// What was on its way is not wanted any more; it can be taken later.
+    ///
+    /// # Errors
+    /// The disk refuses.
+    pub fn forget(&mut self) -> Result<()> {
+        self.turn(Page { phase: Phase::Idle, reason: None, candidate: None, ..self.page.clone() })
+    }
+
+    /// The agent starts. Whether the bundle on trial has had its starts and was given up.
+    ///
+    /// # Errors
+    /// The disk refuses.
+    pub fn started(&mut self) -> Result<bool> {
+        let mut page = self.page.clone();
+        let Some(trial) = &mut page.trial else { return Ok(false) };
+        trial.starts += 1;
+        if trial.starts > STARTS {
+            self.give_up(&format!("it ended the agent {STARTS} times"))?;
+            return Ok(true);
+        }
+        self.turn(page)?;
+        Ok(false)
+    }
+
+    /// The agent ends because it was told to, which is no fault of the bundle on trial.
+    ///
+    /// # Errors
+    /// The disk refuses.
+    pub fn stopped(&mut self) -> Result<()> {
+        let mut page = self.page.clone();
+        let Some(trial) = &mut page.trial else { return Ok(()) };
+        trial.starts = 0;
+        self.turn(page)
+    }
+
+    /// The active bundle cannot be used: on trial it is given up, else the one before takes its place, or the configured one.
+    ///
+    /// # Errors
+    /// The disk refuses.
+    pub fn fall_back(&mut self, reason: &str) -> Result<()> {
+        if self.page.trial.is_some() {
+            return self.give_up(reason);
+        }
+        let mut page = self.page.clone();
+        page.given_up.extend(page.active.take().map(|a| a.release));
+        page.active = page.previous.take();
+        (page.phase, page.reason) = (Phase::RolledBack, Some(reason.to_owned()));
+        self.turn(page)
+    }
+
+    fn turn(&mut self, page: Page) -> Result<()> {
+        fail::point("ledger.before");
+        durable::write(&self.state.join("update/ledger.json"), &serde_json::to_vec_pretty(&page)?)?;
+        self.page = page;
+        fail::point("ledger.after");
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::update::release::tests::sample;
+    use crate::update::trust::{KeyId, tests::pair};
+
+    fn admitted(counter: u64) -> Admitted {
+        let release = Release { counter, ..sample() };
+        let sha256 = Digest::of(&counter.to_le_bytes());
+        Admitted { release, sha256, signer: KeyId::of(&pair().pk) }
+    }
+
+    fn open(dir: &tempfile::TempDir) -> Ledger {
+        Ledger::open(dir.path())
+    }
+
+    /// As the agent takes an update, opened again after each step.
+    fn take(dir: &tempfile::TempDir, counter: u64) {
+        open(dir).begin(&admitted(counter)).unwrap();
+        for phase in [Phase::Verified, Phase::Staged, Phase::Shadow] {
+            open(dir).advance(phase).unwrap();
+        }
+        open(dir).try_out().unwrap();
+    }
+
+    #[test]
+    fn slots_take_turns_and_the_floor_rises() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut slots = Vec::new();
+        for counter in 1..=3 {
+            take(&dir, counter);
+            assert_eq!(open(&dir).phase().0, Phase::Trial);
+            assert!(open(&dir).begin(&admitted(9)).is_err(), "one after the other");
+            open(&dir).commit().unwrap();
+            let ledger = open(&dir);
+            assert_eq!((ledger.phase().0, ledger.floor().unwrap().counter), (Phase::Committed, counter));
+            slots.push(ledger.active().unwrap().slot);
+            assert!(ledger.knows(&admitted(counter).sha256) && ledger.candidate().is_none());
+        }
+        assert_eq!(slots, [Slot::A, Slot::B, Slot::A]);
+        // Whoever wipes ledger and slots does not lower the floor.
+        std::fs::remove_dir_all(dir.path().join("update")).unwrap();
+        assert_eq!((open(&dir).active(), open(&dir).floor().unwrap().counter), (None, 3));
+    }
+
+    #[test]
+    fn a_bundle_that_ends_the_agent_is_given_up_after_three_starts() {
+        let dir = tempfile::tempdir().unwrap();
+        take(&dir, 1);
+        open(&dir).commit().unwrap();
+        take(&dir, 2);
+        assert!(!open(&dir).started().unwrap());
+        open(&dir).stopped().unwrap();
+        for _ in 0..STARTS {
+            assert!(!open(&dir).started().unwrap());
+            assert_eq!(open(&dir).active().unwrap().release, admitted(2).sha256);
+        }
+        assert!(open(&dir).started().unwrap());
+        let ledger = open(&dir);
+        assert_eq!(ledger.active().unwrap().release, admitted(1).sha256);
+        assert_eq!(ledger.phase(), (Phase::RolledBack, Some("it ended the agent 3 times")));
+        assert!(ledger.knows(&admitted(2).sha256), "it is not taken again");
+    }
+
+    #[test]
+    fn a_bundle_that_cannot_be_used_any_more_gives_way_to_the_one_before() {
+        let dir = tempfile::tempdir().unwrap();
+        take(&dir, 1);
+        open(&dir).commit().unwrap();
+        take(&dir, 2);
+        open(&dir).commit().unwrap();
+        open(&dir).fall_back("damaged").unwrap();
+        assert_eq!(open(&dir).active().unwrap().release, admitted(1).sha256);
+        open(&dir).fall_back("damaged as well").unwrap();
+        assert_eq!(open(&dir).active(), None);
+        assert_eq!(open(&dir).phase(), (Phase::RolledBack, Some("damaged as well")));
+    }
+
+    #[test]
+    fn a_candidate_that_is_given_up_leaves_the_active_one() {
+        let dir = tempfile::tempdir().unwrap();
+        open(&dir).begin(&admitted(1)).unwrap();
+        open(&dir).give_up("it is slow").unwrap();
+        assert_eq!((open(&dir).active(), open(&dir).floor().unwrap().counter), (None, 0));
+        open(&dir).begin(&admitted(2)).unwrap();
+        open(&dir).forget().unwrap();
+        assert!(!open(&dir).knows(&admitted(2).sha256), "it may come again");
+    }
+
+    #[test]
+    fn a_damaged_ledger_is_no_reason_to_stop_and_a_damaged_floor_is() {
+        let dir = tempfile::tempdir().unwrap();
+        take(&dir, 1);
+        std::fs::write(dir.path().join("update/ledger.json"), b"{\"phase\"").unwrap();
+        assert_eq!(open(&dir).active(), None);
+        assert!(dir.path().join("update/ledger.damaged").exists());
+        std::fs::write(dir.path().join("update-floor.json"), b"").unwrap();
+        let error = format!("{:#}", open(&dir).floor().unwrap_err());
+        assert!(error.contains("write {\"counter\": N} into it"), "{error}");
+    }
+}
