@@ -19,7 +19,6 @@ use jiff::Timestamp;
 use serde::Serialize;
 
 use crate::config::{AlarmConfig, AnomalyConfig, FolderSource, cores};
-use crate::daemon::model_ref;
 use crate::exit::{Exit, OrExit};
 use crate::frame::source::{FrameSource, Next};
 use crate::frame::supervisor::Feed;
@@ -27,6 +26,7 @@ use crate::frame::{Image, Region, folder::Folder};
 use crate::inspector::{Inspector, Judge};
 use crate::model::bundle::Bundle;
 use crate::model::runtime::{self, Bare, Environment};
+use crate::mqtt::payload::ModelRef;
 use crate::outbox::{Outbox, Quota};
 use crate::pipeline::{Bell, Lane, Pipeline};
 use crate::stop::Stop;
@@ -251,12 +251,12 @@ impl Running {
             let feed = Arc::new(Feed::new(format!("bench-{n}").into(), Box::new(move || bell.ring())));
             Lane::new(feed, Region::default(), Judge::new(&AnomalyConfig::default(), 1.0, bundle))
         });
-        let pipeline = Arc::new(Pipeline::new(lanes.collect(), Arc::clone(&bell)));
+        let pipeline = Arc::new(Pipeline::new(lanes.collect(), Arc::clone(&bell), ModelRef::of(bundle)));
         let state = StateFolder(std::env::temp_dir().join(format!("inspectd-bench-{}", std::process::id())));
         let quota = Quota { messages: 10_000, image_bytes: 64 << 20, event_bytes: 64 << 20 };
         let outbox = Outbox::open(&state.0, quota).or_exit(Exit::CannotCreate)?;
         let names: Vec<_> = pipeline.lanes.iter().map(|lane| Arc::clone(&lane.feed.name)).collect();
-        let identity = Identity { site: "bench".into(), gateway: "bench".into(), model: model_ref(bundle) };
+        let identity = Identity { site: "bench".into(), gateway: "bench".into(), model: ModelRef::of(bundle) };
         let mut book = AlarmBook::open(identity, &AlarmConfig::default(), &names, &outbox)?;
 
         let (stop, open, done) = (Stop::default(), Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));

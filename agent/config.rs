@@ -5,6 +5,7 @@
 //! that hold them.
 
 pub mod camera;
+mod update;
 pub mod value;
 pub mod zone;
 
@@ -16,6 +17,7 @@ use serde::Deserialize;
 use thiserror::Error;
 
 pub use camera::{CameraConfig, FolderSource, RtspSource, SourceConfig, SyntheticSource, V4l2Source, VideoSource};
+pub use update::UpdateConfig;
 use value::{
     BrokerUrl, Count, DeadTime, Fraction, Frames, KeepAlive, KiB, MaxActive, Megapixels, MiB, Pixels, Probability,
     QosLevel, Threads, Window,
@@ -42,6 +44,9 @@ pub struct Config {
     /// The queue in front of the broker.
     #[serde(default)]
     pub outbox: OutboxConfig,
+    /// Models over MQTT.
+    #[serde(default)]
+    pub update: UpdateConfig,
     /// Limits on what comes in.
     #[serde(default)]
     pub limits: Limits,

@@ -21,14 +21,14 @@ use crate::anomaly::shelf::Shelf;
 use crate::backoff::Backoff;
 use crate::command::{Letterbox, Office};
 use crate::config::{CameraConfig, Config, GatewayConfig, OutboxConfig};
+use crate::engine;
 use crate::exit::{Exit, OrExit};
-use crate::fitting;
 use crate::frame::supervisor::{self, Feed};
-use crate::inspector::{Inspector, Judge};
+use crate::inspector::Inspector;
 use crate::keeper::{self, Keeper};
 use crate::model::bundle::Bundle;
 use crate::model::runtime::Environment;
-use crate::model::{golden, runtime};
+use crate::model::runtime;
 use crate::mqtt::board::Board;
 use crate::mqtt::discovery;
 use crate::mqtt::link::{LinkOptions, Receipt};
@@ -41,6 +41,10 @@ use crate::pipeline::{Bell, Lane, Pipeline};
 use crate::report::{self, Reporter, Results};
 use crate::stop::Stop;
 use crate::taught::School;
+use crate::update::boot::{self, Booted};
+use crate::update::desk::Desk;
+use crate::update::tap::Tap;
+use crate::update::updater::{self, Updater};
 use crate::verdict::Verdict;
 use crate::verdict::book::{AlarmBook, Entry, Identity};
 use crate::verdict::rules::Rules;
@@ -57,6 +61,9 @@ const LAST: Duration = Duration::from_millis(4800);
 /// The session's last words take at most this long.
 const FAREWELL: Duration = Duration::from_millis(4500);
 
+/// The largest message that the updater reads: what is wanted, an index, or a chunk.
+const MAX_MESSAGE: usize = 2 << 20;
+
 /// Arguments of `run`.
 #[derive(clap::Args)]
 pub struct Args {
@@ -72,43 +79,21 @@ pub struct Args {
 pub fn run(path: &Path) -> Result<()> {
     let config = Config::read(path).or_exit(Exit::Config)?;
     let environment = runtime::load(config.model.runtime.as_deref()).or_exit(Exit::Unavailable)?;
-    let bundle = fitting::bundle(&config, &environment)?;
-    let (inspectors, mark) = inspectors(&config, &environment, &bundle)?;
+    let booted = boot::boot(&config, &environment)?;
     let outbox = Outbox::open(&config.gateway.state_dir, quota(&config.outbox)).or_exit(Exit::CannotCreate)?;
-    let model = model_ref(&bundle);
-    info!(bundle = %model.name, version = %model.version, threads = inspectors.len(), "the model answers its golden vectors");
-    if config.anomaly.enabled && !bundle.manifest.has_features() {
+    let model = ModelRef::of(&booted.bundle);
+    info!(bundle = %model.name, version = %model.version, threads = booted.inspectors.len(), "the model answers its golden vectors");
+    if config.anomaly.enabled && !booted.bundle.manifest.has_features() {
         warn!("the anomaly check is off: the bundle gives no features; only the classes that it names are found");
     }
     let tokio = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
-    let known = serde_json::to_string(&mark)?;
-    let is_same = |text: &str| serde_json::from_str(text).is_ok_and(|known: Mark| known.is_like(&mark));
+    let known = serde_json::to_string(&booted.mark)?;
+    let is_same = |text: &str| serde_json::from_str(text).is_ok_and(|known: Mark| known.is_like(&booted.mark));
     outbox.looks_are_by(is_same, &known).or_exit(Exit::CannotCreate)?;
-    let ended = tokio.block_on(live(config, &bundle, model, inspectors, mark, Arc::new(outbox)));
+    let ended = tokio.block_on(live(Arc::new(config), environment, booted, model, Arc::new(outbox)));
     // A thread that hangs in a driver must not hold up the end.
     tokio.shutdown_timeout(Duration::from_millis(100));
     ended
-}
-
-/// One inspector a thread, each proved by the golden vectors and warmed up, and the mark of their features.
-fn inspectors(config: &Config, environment: &Environment, bundle: &Bundle) -> Result<(Vec<Inspector>, Mark)> {
-    let (mut inspectors, mut mark) = (Vec::new(), None);
-    for _ in 0..config.model.workers() {
-        let mut session = runtime::Session::new(environment, bundle).or_exit(Exit::Data)?;
-        golden::verify(bundle, &mut session).context("the bundle's golden vectors").or_exit(Exit::Data)?;
-        if mark.is_none() {
-            mark = Some(Mark::of(&golden::features(bundle, &mut session).or_exit(Exit::Data)?));
-        }
-        inspectors.push(Inspector::new(session, bundle));
-    }
-    Ok((inspectors, mark.unwrap_or_default()))
-}
-
-/// The bundle as payloads name it.
-#[must_use]
-pub fn model_ref(bundle: &Bundle) -> ModelRef {
-    let manifest = &bundle.manifest;
-    ModelRef { name: manifest.name.clone(), version: manifest.version.clone(), sha256: bundle.sha256.clone() }
 }
 
 fn quota(config: &OutboxConfig) -> Quota {
@@ -120,20 +105,22 @@ fn quota(config: &OutboxConfig) -> Quota {
 }
 
 async fn live(
-    config: Config,
-    bundle: &Bundle,
+    config: Arc<Config>,
+    environment: Environment,
+    booted: Booted,
     model: ModelRef,
-    inspectors: Vec<Inspector>,
-    mark: Mark,
     outbox: Arc<Outbox>,
 ) -> Result<()> {
+    let Booted { bundle, inspectors, mark, ledger } = booted;
     let signals = [signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?];
     let GatewayConfig { site, name, .. } = &config.gateway;
     let identity = Identity { site: site.to_string(), gateway: name.to_string(), model: model.clone() };
     let topics = Topics::new(&identity.site, &identity.gateway);
     let school = Arc::new(School::open(&config.gateway.state_dir, mark.clone()));
-    let shelf = Shelf::new(&config.gateway.state_dir, mark);
-    let pipeline = Arc::new(pipeline(&config, bundle, &school));
+    let shelf = Shelf::new(&config.gateway.state_dir, mark.clone());
+    let pipeline = Arc::new(pipeline(&config, &bundle, &school));
+    drop(bundle); // as large as its network, and on disk
+    let (tap, desk) = (Arc::new(Tap::default()), Arc::new(Desk::default()));
     let keeper = Arc::new(Keeper::new(shelf, &config.cameras, Arc::clone(&pipeline))?);
     let book = open_book(&config, &identity, &pipeline, &outbox)?;
     let office = Office {
@@ -141,8 +128,9 @@ async fn live(
         gateway: identity.gateway.clone(),
         book: Arc::clone(&book),
         keeper: Arc::clone(&keeper),
-        school,
+        school: Arc::clone(&school),
         outbox: Arc::clone(&outbox),
+        updates: Arc::clone(&desk),
     };
     let (letterbox, answered, office) = answering(office)?;
 
@@ -153,8 +141,7 @@ async fn live(
         board.set(&topic, payload);
     }
     let status = Arc::new(LinkStatus::default());
-    let mut reporter =
-        Reporter::new(topics.clone(), model, Arc::clone(&pipeline), Arc::clone(&outbox), Arc::clone(&status));
+    let mut reporter = Reporter::new(topics.clone(), Arc::clone(&pipeline), Arc::clone(&outbox), Arc::clone(&status));
     let (result_sender, results) = tokio::sync::mpsc::channel::<Passing>(RESULTS);
     let last = Stop::default();
     let session = tokio::spawn(
@@ -176,6 +163,23 @@ async fn live(
     );
 
     let (stop, recording) = (Stop::default(), Stop::default());
+    let parts = updater::Parts {
+        config: Arc::clone(&config),
+        environment,
+        topics: topics.clone(),
+        keys: config.update.keyring(),
+        link: update_options(&config, &identity),
+        pipeline: Arc::clone(&pipeline),
+        keeper: Arc::clone(&keeper),
+        school,
+        outbox: Arc::clone(&outbox),
+        board: Arc::clone(&board),
+        tap: Arc::clone(&tap),
+        desk,
+        stop: stop.clone(),
+    };
+    let updater = (!parts.keys.is_empty() || ledger.active().is_some())
+        .then(|| tokio::spawn(Updater::new(parts, ledger, model, mark).run()));
     let (mut threads, verdicts) = inspecting(&config, &pipeline, inspectors, &stop)?;
     let results = Results::new(&config.mqtt, topics, result_sender);
     let clerk = Clerk {
@@ -184,6 +188,7 @@ async fn live(
         outbox: Arc::clone(&outbox),
         results,
         pipeline: Arc::clone(&pipeline),
+        tap,
         stop: recording.clone(),
         ticked: Instant::now(),
     };
@@ -212,6 +217,8 @@ async fn live(
             failed = Some("the thread commands has died".to_owned());
         } else if session.is_finished() {
             failed = Some("the broker's session has died".to_owned());
+        } else if updater.as_ref().is_some_and(tokio::task::JoinHandle::is_finished) {
+            failed = Some("the updater has died".to_owned());
         }
         if failed.is_some() && !stop.is_set() {
             break;
@@ -230,6 +237,11 @@ async fn live(
     let saved = tokio::task::spawn_blocking(move || keeper.save());
     if tokio::time::timeout(Duration::from_secs(1), saved).await.is_err() {
         warn!("the disk took too long; what cameras have learned in the last minute may be lost");
+    }
+    if let Some(updater) = updater
+        && tokio::time::timeout(Duration::from_millis(500), updater).await.is_err()
+    {
+        warn!("an update was cut off; it goes on at the next start");
     }
     reporter.stopped(&board);
     last.set();
@@ -317,24 +329,27 @@ fn summary(lane: &Lane, card: &Scorecard) -> String {
 
 fn pipeline(config: &Config, bundle: &Bundle, school: &Arc<School>) -> Pipeline {
     let bell = Arc::new(Bell::default());
-    let lanes = config.cameras.iter().map(|camera| {
+    let judges = engine::judges(config, bundle, school);
+    let lanes = config.cameras.iter().zip(judges).map(|(camera, judge)| {
         let bell = Arc::clone(&bell);
         let feed = Arc::new(Feed::new(camera.name().into(), Box::new(move || bell.ring())));
-        if let Err(e) = bundle.manifest.matching(&camera.classes) {
-            warn!(camera = camera.name(), "classes: {e:#}");
-        }
-        let judge = Judge::new(&config.anomaly, camera.sensitivity.get(), bundle);
-        let judge = judge.only(&camera.classes).taught(Arc::clone(school));
         Lane::new(feed, camera.roi.0, judge)
     });
     let lanes = lanes.collect();
-    Pipeline::new(lanes, bell)
+    Pipeline::new(lanes, bell, ModelRef::of(bundle))
 }
 
 fn link_options(config: &Config, identity: &Identity, will: (String, Vec<u8>)) -> LinkOptions {
     let default = || format!("inspectd-{}-{}", identity.site, identity.gateway);
     let client_id = config.mqtt.client_id.as_ref().map_or_else(default, ToString::to_string);
     LinkOptions { will: Some(will), lasting: true, ..LinkOptions::new(&config.mqtt, client_id) }
+}
+
+/// A connection of its own for updates, so that nothing else waits for them.
+fn update_options(config: &Config, identity: &Identity) -> LinkOptions {
+    let options = link_options(config, identity, Default::default());
+    let client_id = format!("{}-update", options.client_id);
+    LinkOptions { client_id, will: None, lasting: false, max_incoming: MAX_MESSAGE, ..options }
 }
 
 fn spawn(threads: &mut Vec<JoinHandle<()>>, name: String, f: impl FnOnce() + Send + 'static) -> Result<()> {
@@ -349,6 +364,8 @@ struct Clerk {
     outbox: Arc<Outbox>,
     results: Results,
     pipeline: Arc<Pipeline>,
+    /// For a candidate that looks on.
+    tap: Arc<Tap>,
     /// Ends the retrying of a record that the disk refuses.
     stop: Stop,
     /// When alarms were last looked at for what the time changes.
@@ -370,6 +387,7 @@ impl Clerk {
             let pipeline = Arc::clone(&self.pipeline);
             let lane = &pipeline.lanes[at];
             let name = &lane.feed.name;
+            self.tap.offer(&verdict, lane.roi());
             if let Some(size) = verdict.frame().map(|frame| (frame.image.width, frame.image.height)) {
                 self.rules.apply(name, size, &mut verdict.findings);
             }

@@ -15,7 +15,7 @@ use crate::model::bundle::{Bundle, ClassSpec, InputSpec};
 use crate::model::decode::iou;
 use crate::model::preprocess::{self, Input, Placement};
 use crate::model::runtime::{Forward, Session};
-use crate::mqtt::payload::{AlarmKind, Finding};
+use crate::mqtt::payload::{AlarmKind, Finding, ModelRef};
 use crate::taught::{Look, Scene, School};
 use crate::verdict::heat::Heat;
 
@@ -33,6 +33,10 @@ pub struct Inspector {
     pub forward: Forward,
     /// How long the parts of the last look took.
     pub times: Times,
+    /// Whose findings these are.
+    pub model: Arc<ModelRef>,
+    /// Which of the models that this pipeline has had, from 0.
+    pub generation: u64,
 }
 
 /// How long the parts took.
@@ -46,12 +50,28 @@ pub struct Times {
     pub judge: Duration,
 }
 
+impl ModelRef {
+    /// Of a bundle.
+    #[must_use]
+    pub fn of(bundle: &Bundle) -> Self {
+        let manifest = &bundle.manifest;
+        Self { name: manifest.name.clone(), version: manifest.version.clone(), sha256: bundle.sha256.clone() }
+    }
+}
+
 impl Inspector {
     /// With a session of its own.
     #[must_use]
     pub fn new(session: Session, bundle: &Bundle) -> Self {
-        let spec = bundle.manifest.input.clone();
-        Self { session, spec, input: Input::default(), forward: Forward::default(), times: Times::default() }
+        Self {
+            session,
+            spec: bundle.manifest.input.clone(),
+            input: Input::default(),
+            forward: Forward::default(),
+            times: Times::default(),
+            model: Arc::new(ModelRef::of(bundle)),
+            generation: 0,
+        }
     }
 
     /// Runs the network over a picture; the features and detections are then in `forward`.
@@ -184,7 +204,7 @@ impl Judge {
     fn lesson(&self, look: Option<&Look>) -> Option<Taught> {
         let school = self.school.as_ref()?;
         let lessons = school.lessons();
-        let lesson = lessons.name(look?, school.mark())?;
+        let lesson = lessons.name(look?, &school.mark())?;
         Some(if lesson.harmless { Taught::Fine } else { Taught::Defect(lesson.class.to_string(), lesson.severity) })
     }
 }

@@ -15,9 +15,10 @@ use sha2::{Digest, Sha256};
 use tracing::{info, warn};
 
 use crate::anomaly::Check;
-use crate::anomaly::memory::Memory;
+use crate::anomaly::memory::{Mark, Memory};
 use crate::anomaly::shelf::Shelf;
 use crate::config::{CameraConfig, Name};
+use crate::inspector::Judge;
 use crate::pipeline::{Lane, Pipeline};
 
 /// Time between two savings.
@@ -90,6 +91,26 @@ impl Keeper {
         Ok(())
     }
 
+    /// The network is another one from now on, for which these are the judges; `alike` is whether it sees as the one before did. Else
+    /// what was learned is saved, and each camera goes on with what it knows by the new one, or learns anew.
+    pub fn network_changes(&self, mark: &Mark, alike: bool, mut judges: Vec<Judge>, swap: impl FnOnce(Vec<Judge>)) {
+        if !alike {
+            self.save();
+        }
+        let mut desks = self.desks();
+        self.shelf.set_mark(mark);
+        if !alike {
+            for ((desk, lane), judge) in desks.iter_mut().zip(&self.pipeline.lanes).zip(&mut judges) {
+                let memory = known(&self.shelf, &lane.feed.name, &desk.product, &desk.view);
+                desk.saved = memory.offered;
+                if let Some(check) = judge.check_mut() {
+                    check.remember(&memory);
+                }
+            }
+        }
+        swap(judges);
+    }
+
     /// The product that a camera looks at, and all that it knows.
     ///
     /// # Errors
@@ -160,7 +181,13 @@ fn view(camera: &CameraConfig) -> String {
 
 /// Goes on with what is on disk about a product, or anew; gives the frames that it has seen.
 fn take_up(shelf: &Shelf, lane: &Lane, product: &Name, view: &str) -> u64 {
-    let camera = &lane.feed.name;
+    let memory = known(shelf, &lane.feed.name, product, view);
+    remember(lane, &memory);
+    memory.offered
+}
+
+/// What is on disk about a product; nothing where that cannot be used.
+fn known(shelf: &Shelf, camera: &str, product: &Name, view: &str) -> Memory {
     let memory = shelf.load(camera, product, view).unwrap_or_else(|e| {
         warn!(%camera, "{e:#}; this camera learns anew what {product} looks like");
         None
@@ -168,9 +195,7 @@ fn take_up(shelf: &Shelf, lane: &Lane, product: &Name, view: &str) -> u64 {
     if let Some(memory) = &memory {
         info!(%camera, "goes on with what {} frames of {product} have taught", memory.offered);
     }
-    let memory = memory.unwrap_or_default();
-    remember(lane, &memory);
-    memory.offered
+    memory.unwrap_or_default()
 }
 
 fn remember(lane: &Lane, memory: &Memory) {

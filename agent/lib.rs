@@ -12,6 +12,7 @@ pub mod command;
 pub mod config;
 pub mod daemon;
 pub mod durable;
+pub mod engine;
 pub mod eval;
 pub mod exit;
 pub mod extract;

@@ -6,7 +6,10 @@
 //!   verdicts sent, in the order in which they were captured.
 //! - A frame on which the model fails, even by a panic, gives "no verdict", and the worker goes on.
 //! - The channel of verdicts is bounded; when the receiver is slow, workers wait and the slots drop old frames.
+//! - A new model ([`Pipeline::swap`]) is taken up by each worker between two frames. What a model has seen is judged by what goes with
+//!   that model, so that no frame is lost or mixed up while two are at work.
 
+use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::mpsc::SyncSender;
@@ -18,6 +21,7 @@ use tracing::warn;
 use crate::frame::supervisor::Feed;
 use crate::frame::{Captured, Region};
 use crate::inspector::{Inspector, Judge};
+use crate::mqtt::payload::ModelRef;
 use crate::stop::Stop;
 use crate::verdict::Verdict;
 
@@ -53,6 +57,30 @@ pub struct Lane {
 struct Turn {
     ticket: u64,
     judge: Judge,
+    /// The model that `judge` goes with.
+    generation: u64,
+    /// Of the model before, for frames that it has still seen.
+    old: Option<Judge>,
+    /// Of models that come, with whether they see as the one before, so that what was learned goes on.
+    coming: VecDeque<(Judge, bool)>,
+}
+
+impl Turn {
+    fn judge_of(&mut self, generation: u64) -> &mut Judge {
+        while self.generation < generation
+            && let Some((mut next, alike)) = self.coming.pop_front()
+        {
+            if alike && let (Some(check), Some(learned)) = (next.check_mut(), self.judge.check()) {
+                check.remember(&learned.memory());
+            }
+            self.old = Some(std::mem::replace(&mut self.judge, next));
+            self.generation += 1;
+        }
+        match &mut self.old {
+            Some(old) if generation < self.generation => old,
+            _ => &mut self.judge,
+        }
+    }
 }
 
 impl Lane {
@@ -63,7 +91,7 @@ impl Lane {
             feed,
             roi,
             tickets: AtomicU64::new(0),
-            turn: Mutex::new(Turn { ticket: 0, judge }),
+            turn: Mutex::new(Turn { ticket: 0, judge, generation: 0, old: None, coming: VecDeque::new() }),
             turned: Condvar::new(),
             inspected: AtomicU64::new(0),
             no_verdict: AtomicU64::new(0),
@@ -75,6 +103,12 @@ impl Lane {
     #[must_use]
     pub fn counts(&self) -> (u64, u64) {
         (self.inspected.load(Ordering::Relaxed), self.no_verdict.load(Ordering::Relaxed))
+    }
+
+    /// The part of each picture that is inspected.
+    #[must_use]
+    pub fn roi(&self) -> Region {
+        self.roi
     }
 
     /// Looks at the camera's judge.
@@ -116,6 +150,27 @@ impl Drop for Ticket<'_> {
     }
 }
 
+/// A model's work since it was taken up.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct Tally {
+    /// Frames that it has seen.
+    pub frames: u64,
+    /// Those on which it has failed.
+    pub failed: u64,
+    /// Frames that are in it now.
+    pub under_way: u64,
+    /// Seconds that preparation and forward pass took, over all frames.
+    pub seconds: f64,
+}
+
+/// The model that workers take up.
+struct Next {
+    generation: u64,
+    model: Arc<ModelRef>,
+    inspectors: Vec<Inspector>,
+    tally: Tally,
+}
+
 /// All lanes, and who is next.
 pub struct Pipeline {
     /// In the order of the configuration.
@@ -123,13 +178,69 @@ pub struct Pipeline {
     /// Rung by the cameras.
     pub bell: Arc<Bell>,
     next: AtomicUsize,
+    model: Mutex<Next>,
 }
 
 impl Pipeline {
-    /// For these lanes.
+    /// For these lanes, with this model.
     #[must_use]
-    pub fn new(lanes: Vec<Lane>, bell: Arc<Bell>) -> Self {
-        Self { lanes, bell, next: AtomicUsize::new(0) }
+    pub fn new(lanes: Vec<Lane>, bell: Arc<Bell>, model: ModelRef) -> Self {
+        let next = Next { generation: 0, model: Arc::new(model), inspectors: Vec::new(), tally: Tally::default() };
+        Self { lanes, bell, next: AtomicUsize::new(0), model: Mutex::new(next) }
+    }
+
+    fn next_model(&self) -> MutexGuard<'_, Next> {
+        self.model.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// From the next frame on another model inspects: an inspector for each worker, a judge for each lane. `alike` is whether it
+    /// sees as the one before, so that what cameras have learned goes on.
+    pub fn swap(&self, mut inspectors: Vec<Inspector>, judges: Vec<Judge>, alike: bool) {
+        let mut next = self.next_model();
+        let generation = next.generation + 1;
+        inspectors.iter_mut().for_each(|inspector| inspector.generation = generation);
+        for (lane, judge) in self.lanes.iter().zip(judges) {
+            lane.turn.lock().unwrap_or_else(PoisonError::into_inner).coming.push_back((judge, alike));
+        }
+        let model = inspectors.first().map_or_else(|| Arc::clone(&next.model), |first| Arc::clone(&first.model));
+        *next = Next { generation, model, inspectors, tally: Tally::default() };
+    }
+
+    /// The model that inspects from the next frame on.
+    #[must_use]
+    pub fn model(&self) -> Arc<ModelRef> {
+        Arc::clone(&self.next_model().model)
+    }
+
+    /// What the present model has done since it was taken up.
+    #[must_use]
+    pub fn tally(&self) -> Tally {
+        self.next_model().tally
+    }
+
+    /// Takes up a new model, if there is one, and notes that a frame goes in.
+    fn begin(&self, inspector: &mut Inspector) {
+        let mut next = self.next_model();
+        if inspector.generation != next.generation
+            && let Some(newer) = next.inspectors.pop()
+        {
+            *inspector = newer;
+        }
+        if inspector.generation == next.generation {
+            next.tally.under_way += 1;
+        }
+    }
+
+    /// Notes that it came out.
+    fn end(&self, generation: u64, verdict: &Verdict) {
+        let mut next = self.next_model();
+        if generation == next.generation {
+            let tally = &mut next.tally;
+            tally.under_way = tally.under_way.saturating_sub(1);
+            tally.frames += u64::from(verdict.frame().is_some());
+            tally.failed += u64::from(verdict.frame().is_some() && verdict.no_verdict.is_some());
+            tally.seconds += (verdict.times.prepare + verdict.times.forward).as_secs_f64();
+        }
     }
 
     /// The next frame, in turn; `None` when it is time to stop.
@@ -154,7 +265,9 @@ impl Pipeline {
     pub fn work(&self, inspector: &mut Inspector, verdicts: &SyncSender<(usize, Verdict)>, stop: &Stop) {
         while let Some((at, captured, ticket)) = self.take(stop) {
             let lane = &self.lanes[at];
+            self.begin(inspector);
             let verdict = inspect(lane, inspector, captured, &ticket);
+            self.end(inspector.generation, &verdict);
             let counter = if verdict.no_verdict.is_some() { &lane.no_verdict } else { &lane.inspected };
             counter.fetch_add(1, Ordering::Relaxed);
             if let Some(reason) = &verdict.no_verdict {
@@ -181,7 +294,8 @@ fn inspect(lane: &Lane, inspector: &mut Inspector, captured: Captured, ticket: &
     let mut turn = ticket.wait();
     let begun = Instant::now();
     let judged = looked.and_then(|placement| {
-        catch_unwind(AssertUnwindSafe(|| turn.judge.judge(&inspector.forward, placement)))
+        let judge = turn.judge_of(inspector.generation);
+        catch_unwind(AssertUnwindSafe(|| judge.judge(&inspector.forward, placement)))
             .map_err(|_| "the judgement of this frame panicked".to_owned())
     });
     drop(turn);
@@ -201,6 +315,7 @@ fn inspect(lane: &Lane, inspector: &mut Inspector, captured: Captured, ticket: &
             scene: judgement.scene,
             latency,
             times,
+            model: Arc::clone(&inspector.model),
         },
         Err(reason) => {
             let (findings, no_verdict) = (Vec::new(), Some(reason));
@@ -214,6 +329,7 @@ fn inspect(lane: &Lane, inspector: &mut Inspector, captured: Captured, ticket: &
                 scene: None,
                 latency,
                 times,
+                model: Arc::clone(&inspector.model),
             }
         }
     }

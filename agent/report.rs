@@ -35,7 +35,6 @@ const FIGURES: Duration = Duration::from_secs(10);
 /// Publishes states: at once when something has changed, figures every ten seconds.
 pub struct Reporter {
     topics: Topics,
-    model: ModelRef,
     pipeline: Arc<Pipeline>,
     outbox: Arc<Outbox>,
     started: Instant,
@@ -58,18 +57,11 @@ struct Shown {
 impl Reporter {
     /// For these cameras.
     #[must_use]
-    pub fn new(
-        topics: Topics,
-        model: ModelRef,
-        pipeline: Arc<Pipeline>,
-        outbox: Arc<Outbox>,
-        status: Arc<LinkStatus>,
-    ) -> Self {
+    pub fn new(topics: Topics, pipeline: Arc<Pipeline>, outbox: Arc<Outbox>, status: Arc<LinkStatus>) -> Self {
         let now = Instant::now();
         let last = pipeline.lanes.iter().map(|_| Shown { at: now, inspected: 0, fps: 0.0, phase: None }).collect();
         Self {
             topics,
-            model,
             pipeline,
             outbox,
             started: now,
@@ -101,7 +93,7 @@ impl Reporter {
             reason,
             agent: env!("CARGO_PKG_VERSION").into(),
             uptime_s: self.started.elapsed().as_secs(),
-            bundle: self.model.clone(),
+            bundle: ModelRef::clone(&self.pipeline.model()),
             outbox: OutboxState {
                 appended: counts.appended,
                 delivered: counts.delivered,

@@ -8,8 +8,8 @@ use schemars::{Schema, schema_for};
 
 use crate::asyncapi;
 use crate::command::{
-    Acknowledge, Changeover, Comment, Forget, ListAlarms, ListLessons, Products, Quieten, Relearn, Release, Shelve,
-    Teach,
+    Acknowledge, Approve, Changeover, Comment, Forget, ListAlarms, ListLessons, Products, Quieten, Relearn, Release,
+    Rollback, Shelve, Teach,
 };
 use crate::config::Config;
 use crate::model::bundle::Manifest;
@@ -17,6 +17,7 @@ use crate::mqtt::payload::{Alarm, AlarmEvent, CameraState, FrameResult, GatewayS
 use crate::taught::Lesson;
 use crate::update::admission::Desired;
 use crate::update::release;
+use crate::update::reported::Reported;
 
 /// Arguments of `schema`.
 #[derive(clap::Args)]
@@ -72,12 +73,18 @@ pub enum Name {
     InService,
     /// `…/commands/alarms/{id}`
     Alarms,
+    /// `…/commands/approve/{id}`
+    Approve,
+    /// `…/commands/rollback/{id}`
+    Rollback,
     /// `inspect/v1/{site}/taught/{class}`
     Lesson,
     /// `…/model/desired`
     Desired,
     /// The release in it
     Release,
+    /// `…/model/reported`
+    Reported,
     /// The configuration file.
     Config,
     /// bundle.json
@@ -108,6 +115,9 @@ pub fn schema(name: Name) -> Schema {
         Name::Suppress | Name::OutOfService => schema_for!(Quieten),
         Name::Unshelve | Name::Unsuppress | Name::InService => schema_for!(Release),
         Name::Alarms => schema_for!(ListAlarms),
+        Name::Approve => schema_for!(Approve),
+        Name::Rollback => schema_for!(Rollback),
+        Name::Reported => schema_for!(Reported),
         Name::Lesson => schema_for!(Lesson),
         Name::Desired => schema_for!(Desired),
         Name::Release => schema_for!(release::Release),

@@ -5,6 +5,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::{PoisonError, RwLock, RwLockReadGuard};
 
 use anyhow::{Context, Result, ensure};
 
@@ -25,14 +26,23 @@ const CURRENT: &str = "current";
 /// The folder, and by which network.
 pub struct Shelf {
     dir: PathBuf,
-    mark: Mark,
+    mark: RwLock<Mark>,
 }
 
 impl Shelf {
     /// In a state folder, for a network of this mark.
     #[must_use]
     pub fn new(state_dir: &Path, mark: Mark) -> Self {
-        Self { dir: state_dir.join("memory"), mark }
+        Self { dir: state_dir.join("memory"), mark: RwLock::new(mark) }
+    }
+
+    fn mark(&self) -> RwLockReadGuard<'_, Mark> {
+        self.mark.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// From now on it is for a network of this mark.
+    pub fn set_mark(&self, mark: &Mark) {
+        self.mark.write().unwrap_or_else(PoisonError::into_inner).clone_from(mark);
     }
 
     fn path(&self, camera: &str, product: &Name) -> PathBuf {
@@ -50,7 +60,7 @@ impl Shelf {
                 return Ok(None);
             }
             ensure!(fs::metadata(&path).context("cannot be read")?.len() <= MAX_BYTES, "is too large for a memory");
-            Memory::decode(&fs::read(&path).context("cannot be read")?, &self.mark, view).map(Some)
+            Memory::decode(&fs::read(&path).context("cannot be read")?, &self.mark(), view).map(Some)
         };
         read().map_err(|e| {
             self.unusable(camera).iter().for_each(|old| drop(fs::remove_file(old)));
@@ -65,7 +75,7 @@ impl Shelf {
     /// The disk refuses, or the camera has as many products as it may.
     pub fn save(&self, camera: &str, product: &Name, view: &str, memory: &Memory) -> Result<()> {
         self.room(camera, product)?;
-        durable::write(&self.path(camera, product), &memory.encode(&self.mark, view)?)
+        durable::write(&self.path(camera, product), &memory.encode(&self.mark(), view)?)
     }
 
     /// # Errors

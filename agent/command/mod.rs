@@ -24,7 +24,7 @@ use serde_json::Value;
 use tracing::{info, warn};
 
 pub use alarms::{Acknowledge, Comment, ListAlarms, Quieten, Release, Shelve};
-pub use order::{Changeover, Forget, ListLessons, Order, Products, Relearn, Teach};
+pub use order::{Approve, Changeover, Forget, ListLessons, Order, Products, Relearn, Rollback, Teach};
 
 use crate::config::Name;
 use crate::keeper::Keeper;
@@ -33,6 +33,7 @@ use crate::mqtt::payload::Reply;
 use crate::mqtt::topics::Topics;
 use crate::outbox::{Kind, Message, Outbox};
 use crate::taught::{self, School};
+use crate::update::desk::Desk;
 use crate::verdict::book::AlarmBook;
 
 /// Commands that may wait for their turn.
@@ -93,6 +94,8 @@ pub struct Office {
     pub book: Arc<Mutex<AlarmBook>>,
     /// What goes out.
     pub outbox: Arc<Outbox>,
+    /// Where words about updates are left.
+    pub updates: Arc<Desk>,
 }
 
 impl Office {

@@ -10,11 +10,12 @@ use uuid::Uuid;
 use super::Office;
 use super::alarms::{Acknowledge, Comment, ListAlarms, Quieten, Release, Shelve};
 use crate::config::{ClassName, Name, Severity};
+use crate::update::desk::Word;
 use crate::verdict::quiet::Why;
 
 /// The commands there are.
-const COMMANDS: &str = "ack, alarms, changeover, comment, forget, in_service, lessons, out_of_service, products, relearn, shelve, \
-                        suppress, teach, unshelve, unsuppress";
+const COMMANDS: &str = "ack, alarms, approve, changeover, comment, forget, in_service, lessons, out_of_service, products, relearn, \
+                        rollback, shelve, suppress, teach, unshelve, unsuppress";
 
 /// `…/commands/changeover/{id}`: from now on the camera looks at another product.
 #[derive(Debug, PartialEq, Deserialize, JsonSchema)]
@@ -93,6 +94,20 @@ pub struct Forget {
 #[serde(deny_unknown_fields)]
 pub struct ListLessons {}
 
+/// `…/commands/approve/{id}`: the update that waits may become the active one.
+#[derive(Debug, PartialEq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Approve {}
+
+/// `…/commands/rollback/{id}`: the update that is under way or on trial is given up, and not taken again.
+#[derive(Debug, PartialEq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Rollback {
+    /// Who says so.
+    #[serde(default)]
+    pub by: Option<Name>,
+}
+
 /// A command that makes sense by itself.
 #[derive(Debug, PartialEq)]
 pub enum Order {
@@ -120,6 +135,10 @@ pub enum Order {
     Release(Why, Release),
     /// What is active, and what is quiet.
     Alarms(ListAlarms),
+    /// An update may go on.
+    Approve(Approve),
+    /// An update is given up.
+    Rollback(Rollback),
 }
 
 impl Order {
@@ -143,6 +162,8 @@ impl Order {
             "unsuppress" => Self::Release(Why::SuppressedByDesign, read(command, payload)?),
             "out_of_service" => Self::Quieten(Why::OutOfService, read(command, payload)?),
             "in_service" => Self::Release(Why::OutOfService, read(command, payload)?),
+            "approve" => Self::Approve(read(command, payload)?),
+            "rollback" => Self::Rollback(read(command, payload)?),
             "alarms" => Self::Alarms(read(command, payload)?),
             _ => bail!("there is no command {command}; there are {COMMANDS}"),
         })
@@ -176,6 +197,11 @@ impl Order {
             Self::Quieten(why, order) => office.quieten(*why, order),
             Self::Release(why, order) => office.release(*why, order),
             Self::Alarms(_) => Ok(office.list_alarms()),
+            Self::Approve(_) => office.updates.say(Word::Approve).map(|()| json!({})),
+            Self::Rollback(Rollback { by }) => {
+                let by = by.as_ref().map_or("an operator", Name::as_str).to_owned();
+                office.updates.say(Word::RollBack(by)).map(|()| json!({}))
+            }
         }
     }
 }
@@ -206,7 +232,7 @@ mod tests {
     fn what_is_wrong_is_said_and_what_would_be_right() {
         let deep = [b"[".repeat(10_000), b"]".repeat(10_000)].concat();
         for (command, payload, message) in [
-            ("dance", &b"{}"[..], "there is no command dance; there are ack, alarms, changeover"),
+            ("dance", &b"{}"[..], "there is no command dance; there are ack, alarms, approve"),
             ("products", b"", "missing field `camera`"),
             ("products", b"{\"camera\":\"a b\"}", "camera: \"a b\" is wrong: 1 to 64 letters"),
             ("products", b"{\"camera\":\"a\"} x", "there is more after the command"),

@@ -7,6 +7,7 @@ use tracing::{info, warn};
 
 use super::Office;
 use super::order::Teach;
+use crate::anomaly::memory::Mark;
 use crate::config::{ClassName, Severity};
 use crate::outbox::examples::{LOOKS, SCENES};
 use crate::outbox::{Kind, Message};
@@ -26,7 +27,7 @@ impl Office {
             severity: order.severity.or(known.as_ref().map(|l| l.severity)).unwrap_or(Severity::Major),
             harmless: order.harmless.or(known.as_ref().map(|l| l.harmless)).unwrap_or_default(),
             examples,
-            mark: self.school.mark().clone(),
+            mark: Mark::clone(&self.school.mark()),
             at: Timestamp::now(),
             by: self.gateway.clone(),
         });
@@ -100,7 +101,7 @@ impl Office {
             json!({
                 "class": lesson.class.as_str(), "severity": lesson.severity, "harmless": lesson.harmless,
                 "examples": lesson.examples.len(), "at": lesson.at, "by": lesson.by,
-                "in_force": lesson.mark.is_like(self.school.mark()),
+                "in_force": lesson.mark.is_like(&self.school.mark()),
             })
         });
         json!({ "lessons": rows.collect::<Vec<_>>() })
@@ -124,7 +125,7 @@ impl Office {
         let lesson = Lesson::read(payload)?;
         ensure!(lesson.class == class, "it is about {}", lesson.class);
         let by = lesson.by.clone();
-        let usable = |lesson: &Lesson| lesson.mark.is_like(self.school.mark());
+        let usable = |lesson: &Lesson| lesson.mark.is_like(&self.school.mark());
         // Not within the `if let`, which would hold the lessons' lock while the disk is written to.
         let known = self.school.lessons().get(&class).cloned().filter(&usable);
         if let Some(known) = known {

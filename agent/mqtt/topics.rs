@@ -74,6 +74,24 @@ impl Topics {
         topic.strip_prefix(&self.site)?.strip_prefix("/taught/")
     }
 
+    /// What this gateway, and what its site, shall take up.
+    #[must_use]
+    pub fn desired(&self) -> [String; 2] {
+        [&self.root, &self.site].map(|root| format!("{root}/model/desired"))
+    }
+
+    /// How far an update is, retained.
+    #[must_use]
+    pub fn reported(&self) -> String {
+        format!("{}/model/reported", self.root)
+    }
+
+    /// A chunk of a file with this hash, retained during a rollout.
+    #[must_use]
+    pub fn blob(&self, sha256: &str, n: usize) -> String {
+        format!("{}/blobs/{sha256}/{n}", self.site)
+    }
+
     /// The reply to a command.
     #[must_use]
     pub fn reply(&self, id: &str) -> String {

@@ -12,7 +12,7 @@ mod scene;
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::sync::{PoisonError, RwLock, RwLockReadGuard};
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 
 use anyhow::{Context, Result, ensure};
 use tracing::warn;
@@ -32,7 +32,7 @@ const SUFFIX: &str = ".lesson.json";
 /// The lessons in force, and their folder.
 pub struct School {
     dir: PathBuf,
-    mark: Mark,
+    mark: RwLock<Arc<Mark>>,
     lessons: RwLock<Lessons>,
 }
 
@@ -63,13 +63,18 @@ impl School {
                 Err(e) => warn!("{} is left out: {e:#}", path.display()),
             }
         }
-        Self { dir, mark, lessons: RwLock::new(lessons) }
+        Self { dir, mark: RwLock::new(Arc::new(mark)), lessons: RwLock::new(lessons) }
     }
 
     /// By which network regions are seen now.
     #[must_use]
-    pub fn mark(&self) -> &Mark {
-        &self.mark
+    pub fn mark(&self) -> Arc<Mark> {
+        Arc::clone(&self.mark.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// From now on regions are seen by another network. Lessons of one that sees otherwise name nothing.
+    pub fn set_mark(&self, mark: &Mark) {
+        *self.mark.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(mark.clone());
     }
 
     /// The lessons.

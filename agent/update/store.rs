@@ -125,14 +125,10 @@ impl Store {
     /// Makes the bundle in `slot`, in place of whatever was there.
     ///
     /// # Errors
-    /// A chunk is not here any more, a file is not what was signed, or the disk refuses. The slot is then empty.
+    /// A chunk is not here any more, a file is not what was signed, or the disk refuses. The slot is then as it was.
     pub fn assemble(&mut self, release: &Release, recipes: &[Recipe], slot: &Path) -> Result<()> {
-        let new = slot.with_extension("new");
-        for folder in [&new, &slot.to_path_buf()] {
-            if folder.exists() {
-                fs::remove_dir_all(folder).with_context(|| format!("cannot clear {}", folder.display()))?;
-            }
-        }
+        let (new, old) = (slot.with_extension("new"), slot.with_extension("old"));
+        clear_folder(&new)?;
         fail::point("assemble.cleared");
         for (name, chunks) in recipes {
             let expected = release.files.get(name).with_context(|| format!("{name} is not in the release"))?;
@@ -157,9 +153,16 @@ impl Store {
                 .and_then(|f| f.sync_all())
                 .with_context(|| format!("cannot sync {}", folder.display()))?;
         }
+        // What was there may hold chunks that are needed, so it goes last.
+        clear_folder(&old)?;
         fail::point("assemble.before_rename");
+        if slot.exists() {
+            fs::rename(slot, &old).with_context(|| format!("cannot clear {}", slot.display()))?;
+        }
+        fail::point("assemble.between_renames");
         fs::rename(&new, slot).with_context(|| format!("cannot put {} in place", slot.display()))?;
         fail::point("assemble.after_rename");
+        clear_folder(&old)?;
         let parent = slot.parent().unwrap_or(Path::new("."));
         File::open(parent).and_then(|f| f.sync_all()).with_context(|| format!("cannot sync {}", parent.display()))
     }
@@ -169,6 +172,15 @@ impl Store {
         for entry in fs::read_dir(&self.dir).into_iter().flatten().filter_map(Result::ok) {
             let _ = fs::remove_file(entry.path());
         }
+    }
+}
+
+fn clear_folder(folder: &Path) -> Result<()> {
+    match fs::remove_dir_all(folder) {
+        Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
+            Err(e).with_context(|| format!("cannot clear {}", folder.display()))
+        }
+        _ => Ok(()),
     }
 }
 

@@ -163,6 +163,9 @@ impl AlarmBook {
     /// What a verdict changes. Must be called once a verdict, in the camera's order. A snapshot that cannot be made
     /// (a side over 65,535 px) is left out; the alarm is not.
     pub fn decide(&mut self, camera: &str, verdict: &Verdict, now: Timestamp) -> Entry {
+        if self.identity.model != *verdict.model {
+            self.identity.model = ModelRef::clone(&verdict.model); // from now on another one says so
+        }
         let (Some(page), Some(frame), None) = (self.cameras.get_mut(camera), verdict.frame(), &verdict.no_verdict)
         else {
             return Entry::default(); // a frame without a verdict says nothing about any alarm

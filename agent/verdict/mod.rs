@@ -14,7 +14,7 @@ use std::sync::Arc;
 use self::heat::Heat;
 use crate::frame::{Captured, Frame};
 use crate::inspector::Times;
-use crate::mqtt::payload::{Finding, Outcome};
+use crate::mqtt::payload::{Finding, ModelRef, Outcome};
 use crate::taught::Scene;
 
 /// The verdict on one picture.
@@ -38,6 +38,8 @@ pub struct Verdict {
     pub latency: f32,
     /// How long the parts of the inspection took.
     pub times: Times,
+    /// Which model has looked.
+    pub model: Arc<ModelRef>,
 }
 
 impl Verdict {

@@ -270,6 +270,15 @@ impl Link {
         }
     }
 
+    /// Asks for no more of them.
+    pub fn unsubscribe(&self, filter: &str) {
+        // Over a connection that is gone nothing comes anyway.
+        match &self.client {
+            Client::V3(client) => drop(client.try_unsubscribe(filter)),
+            Client::V5(client) => drop(client.try_unsubscribe(filter)),
+        }
+    }
+
     /// Tells the broker that a message has been dealt with. What is never acknowledged comes again over a later link.
     pub fn acknowledge(&self, receipt: Receipt) {
         if receipt.link == self.number {
