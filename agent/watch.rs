@@ -11,15 +11,13 @@ use jiff::tz::TimeZone;
 use sha2::{Digest, Sha256};
 
 use crate::backoff::Backoff;
-use crate::config::value::{BrokerUrl, Name};
-use crate::config::{ProtocolVersion, Severity};
+use crate::config::Severity;
+use crate::config::value::Name;
 use crate::exit::{Exit, OrExit};
+use crate::mqtt::args::BrokerArgs;
 use crate::mqtt::link::{Event, Link, LinkOptions};
 use crate::mqtt::payload::{AlarmEvent, GatewayState, Transition};
-use crate::mqtt::tls::TlsFiles;
 
-/// Largest message that is read.
-const MAX_PACKET: usize = 16 << 20;
 /// File names of pictures that are remembered for the events that name them.
 const REMEMBERED: usize = 1000;
 
@@ -29,9 +27,8 @@ const WELL_AFTER: Duration = Duration::from_secs(10);
 /// Arguments of `watch`.
 #[derive(clap::Args)]
 pub struct Args {
-    /// Address of the broker: `mqtt://HOST:PORT`, `mqtts://` for TLS, `ws://HOST:PORT/PATH` or `wss://` for WebSocket.
-    #[arg(long)]
-    broker: String,
+    #[command(flatten)]
+    broker: BrokerArgs,
     /// Only this site.
     #[arg(long)]
     site: Option<String>,
@@ -41,21 +38,6 @@ pub struct Args {
     /// Save the pictures of alarms in this folder.
     #[arg(long, value_name = "DIR")]
     images: Option<PathBuf>,
-    /// User name.
-    #[arg(long)]
-    user: Option<String>,
-    /// File with the password in its first line.
-    #[arg(long)]
-    password_file: Option<PathBuf>,
-    /// With TLS: authorities that may vouch for the broker, in PEM.
-    #[arg(long, value_name = "FILE")]
-    ca_file: Option<PathBuf>,
-    /// With TLS: our certificate in PEM, for a broker that wants one.
-    #[arg(long, value_name = "FILE", requires = "key_file")]
-    cert_file: Option<PathBuf>,
-    /// The key of the certificate, in PEM.
-    #[arg(long, value_name = "FILE", requires = "cert_file")]
-    key_file: Option<PathBuf>,
 }
 
 /// Watches until interrupted.
@@ -63,7 +45,7 @@ pub struct Args {
 /// # Errors
 /// A wrong argument, or a folder that cannot be made. A broker that is away is waited for.
 pub fn run(args: &Args) -> Result<()> {
-    let url = BrokerUrl::new(&args.broker).map_err(|e| anyhow!("--broker {e}")).or_exit(Exit::Config)?;
+    let options = args.broker.options("watch")?;
     let site =
         args.site.as_deref().map(Name::new).transpose().map_err(|e| anyhow!("--site {e}")).or_exit(Exit::Config)?;
     if let Some(dir) = &args.images {
@@ -71,20 +53,6 @@ pub fn run(args: &Args) -> Result<()> {
             .with_context(|| format!("cannot make the folder {}", dir.display()))
             .or_exit(Exit::CannotCreate)?;
     }
-    let options = LinkOptions {
-        url,
-        tls: TlsFiles { ca: args.ca_file.clone(), client: args.cert_file.clone().zip(args.key_file.clone()) },
-        client_id: format!("inspectd-watch-{}", uuid::Uuid::now_v7()),
-        version: ProtocolVersion::Auto,
-        user: args.user.clone(),
-        password_file: args.password_file.clone(),
-        keep_alive: Duration::from_secs(15),
-        max_packet: MAX_PACKET,
-        max_incoming: MAX_PACKET,
-        forget: false,
-        lasting: false,
-        will: None,
-    };
     let printer = Printer {
         json: args.json,
         colour: std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none(),

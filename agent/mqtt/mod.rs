@@ -1,5 +1,6 @@
 //! The way to the control room: topics, payloads, and a session that keeps the outbox's promise.
 
+pub mod args;
 pub mod board;
 pub mod discovery;
 mod flight;

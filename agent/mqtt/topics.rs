@@ -44,6 +44,12 @@ impl Topics {
         format!("{}/events", self.root)
     }
 
+    /// A command to the gateway.
+    #[must_use]
+    pub fn order(&self, command: &str, id: &str) -> String {
+        format!("{}/commands/{command}/{id}", self.root)
+    }
+
     /// What to subscribe to for commands.
     #[must_use]
     pub fn commands(&self) -> String {

@@ -1,7 +1,10 @@
 //! `inspectd model`: the engineer's side of updates. Keys, signatures, and what is put on the broker.
 
+mod fleet;
 mod keys;
+mod push;
 mod sign;
+mod target;
 mod verify;
 
 use anyhow::Result;
@@ -29,6 +32,21 @@ enum Command {
     /// Verify a release, and the bundle that it names.
     #[command(after_help = "Example:\n  inspectd model verify releases/12 --key keys/line.pub --bundle models/line4")]
     Verify(verify::Args),
+    /// Bring a release to gateways, in waves.
+    #[command(
+        after_help = "Example:\n  inspectd model push releases/12 --bundle models/line4 --broker mqtt://broker:1883 \
+        --to 'plant-1/*' --wave 1,10%,100%"
+    )]
+    Push(push::Args),
+    /// How far the update of each gateway is.
+    #[command(after_help = "Example:\n  inspectd model status --broker mqtt://broker:1883 --of 'plant-1/*'")]
+    Status(fleet::StatusArgs),
+    /// Let an update that waits become the active one.
+    #[command(after_help = "Example:\n  inspectd model approve --broker mqtt://broker:1883 --to plant-1/gw-1")]
+    Approve(fleet::WordArgs),
+    /// Give up the update that is under way or on trial.
+    #[command(after_help = "Example:\n  inspectd model rollback --broker mqtt://broker:1883 --to 'plant-1/*'")]
+    Rollback(fleet::WordArgs),
 }
 
 /// Does it.
@@ -40,5 +58,9 @@ pub fn run(args: &Args) -> Result<()> {
         Command::Keygen(args) => keys::run(args),
         Command::Sign(args) => sign::run(args),
         Command::Verify(args) => verify::run(args),
+        Command::Push(args) => push::run(args),
+        Command::Status(args) => fleet::status(args),
+        Command::Approve(args) => fleet::say(args, "approve"),
+        Command::Rollback(args) => fleet::say(args, "rollback"),
     }
 }

@@ -1,0 +1,61 @@
+//! How a command reaches the broker, from its arguments.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::{Result, anyhow};
+
+use super::link::LinkOptions;
+use super::tls::TlsFiles;
+use crate::config::ProtocolVersion;
+use crate::config::value::BrokerUrl;
+use crate::exit::{Exit, OrExit};
+
+/// Largest message that is read and written.
+const MAX_PACKET: usize = 16 << 20;
+
+/// Where the broker is, and who we are.
+#[derive(clap::Args)]
+pub struct BrokerArgs {
+    /// Address of the broker: `mqtt://HOST:PORT`, `mqtts://` for TLS, `ws://HOST:PORT/PATH` or `wss://` for WebSocket.
+    #[arg(long)]
+    broker: String,
+    /// User name.
+    #[arg(long)]
+    user: Option<String>,
+    /// File with the password in its first line.
+    #[arg(long, id = "broker_password_file", value_name = "FILE")]
+    password_file: Option<PathBuf>,
+    /// With TLS: authorities that may vouch for the broker, in PEM.
+    #[arg(long, value_name = "FILE")]
+    ca_file: Option<PathBuf>,
+    /// With TLS: our certificate in PEM, for a broker that wants one.
+    #[arg(long, value_name = "FILE", requires = "key_file")]
+    cert_file: Option<PathBuf>,
+    /// The key of the certificate, in PEM.
+    #[arg(long, value_name = "FILE", requires = "cert_file")]
+    key_file: Option<PathBuf>,
+}
+
+impl BrokerArgs {
+    /// For a connection of a client that is called after this command.
+    ///
+    /// # Errors
+    /// The address is wrong.
+    pub fn options(&self, command: &str) -> Result<LinkOptions> {
+        Ok(LinkOptions {
+            url: BrokerUrl::new(&self.broker).map_err(|e| anyhow!("--broker {e}")).or_exit(Exit::Config)?,
+            tls: TlsFiles { ca: self.ca_file.clone(), client: self.cert_file.clone().zip(self.key_file.clone()) },
+            client_id: format!("inspectd-{command}-{}", uuid::Uuid::now_v7()),
+            version: ProtocolVersion::Auto,
+            user: self.user.clone(),
+            password_file: self.password_file.clone(),
+            keep_alive: Duration::from_secs(15),
+            max_packet: MAX_PACKET,
+            max_incoming: MAX_PACKET,
+            forget: false,
+            lasting: false,
+            will: None,
+        })
+    }
+}
