@@ -28,3 +28,4 @@ mod support;
 mod teaching;
 mod training;
 mod transport;
+mod updates;

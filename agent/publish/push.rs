@@ -313,15 +313,14 @@ impl Push<'_> {
 
     fn settled(&self, gateway: &str) -> Option<Settled> {
         let reported = self.seen.get(gateway)?;
-        let about_this = reported.candidate.as_ref().is_some_and(|c| c.sha256 == self.load.sha256);
+        if reported.wanted != Some(self.load.sha256) {
+            return None; // it has not decided about this one
+        }
+        let failed = || reported.reason.clone().map(Settled::Failed);
         match reported.phase {
-            _ if reported.release == Some(self.load.sha256) && reported.phase != Phase::Trial => {
-                Some(Settled::Committed)
-            }
-            Phase::RolledBack => Some(Settled::Failed(reported.reason.clone().unwrap_or_default())),
-            Phase::Idle | Phase::Committed => {
-                reported.reason.clone().filter(|_| !about_this || reported.reason.is_some()).map(Settled::Failed)
-            }
+            Phase::RolledBack => failed(),
+            Phase::Committed if reported.release == Some(self.load.sha256) => Some(Settled::Committed),
+            Phase::Idle | Phase::Committed => failed(),
             _ => None,
         }
     }

@@ -29,7 +29,10 @@ pub struct Reported {
     /// Hash of the active bundle's release; none for the configured bundle.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub release: Option<Digest>,
-    /// The release that is on its way, or was refused last.
+    /// Hash of the release that was decided about last: `phase` and `reason` are about this one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub wanted: Option<Digest>,
+    /// The release that is on its way.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub candidate: Option<CandidateRef>,
     /// Bytes that have come for it.

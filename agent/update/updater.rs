@@ -18,7 +18,7 @@ use tokio::task::block_in_place;
 use tokio::time::{Instant, sleep};
 use tracing::{error, info, warn};
 
-use super::admission::{self, Admitted, Circumstances};
+use super::admission::{self, Admitted, Circumstances, Desired};
 use super::desk::{Desk, Word};
 use super::index::{self, Chunk, Digest, Recipe};
 use super::ledger::{Ledger, Phase};
@@ -128,7 +128,10 @@ pub struct Updater {
     wanted: BTreeMap<String, Vec<u8>>,
     /// The wish that was decided about last.
     decided: Option<Vec<u8>>,
-    refused: Option<(Option<CandidateRef>, String)>,
+    /// The release in it, whatever became of it.
+    about: Option<Digest>,
+    /// Why it was refused.
+    refused: Option<String>,
     shadow: Option<super::shadow::ShadowReport>,
     transferred: (u64, u64),
 }
@@ -149,6 +152,7 @@ impl Updater {
             mark,
             wanted: BTreeMap::new(),
             decided: None,
+            about: None,
             refused: None,
             shadow: None,
             transferred: (0, 0),
@@ -248,6 +252,8 @@ impl Updater {
         }
         self.decided.clone_from(&wish);
         self.refused = None;
+        let desired = wish.as_ref().and_then(|wish| serde_json::from_slice::<Desired>(wish).ok());
+        self.about = desired.map(|desired| Digest::of(desired.release.as_bytes()));
         let Some(wish) = wish else {
             if self.ledger.trial().is_none() && self.ledger.candidate().is_some() {
                 info!("the release that was on its way is not wanted any more");
@@ -261,10 +267,10 @@ impl Updater {
             Ok(admitted) => {
                 info!(name = admitted.release.name, counter = admitted.release.counter, signer = %admitted.signer, "an update is wanted");
                 if let Err(e) = self.begin(&admitted) {
-                    self.refuse(Some(&admitted), &e);
+                    self.refuse(&e);
                 }
             }
-            Err(e) => self.refuse(None, &e),
+            Err(e) => self.refuse(&e),
         }
         self.report();
     }
@@ -286,9 +292,9 @@ impl Updater {
         admission::admit(wish, &self.parts.keys, &here)
     }
 
-    fn refuse(&mut self, admitted: Option<&Admitted>, reason: &anyhow::Error) {
+    fn refuse(&mut self, reason: &anyhow::Error) {
         warn!("an update is refused: {reason:#}");
-        self.refused = Some((admitted.map(|a| reference(&a.release, a.sha256)), format!("{reason:#}")));
+        self.refused = Some(format!("{reason:#}"));
     }
 
     fn begin(&mut self, admitted: &Admitted) -> Result<()> {
@@ -538,7 +544,6 @@ impl Updater {
     fn report(&self) {
         let (phase, reason) = self.ledger.phase();
         let candidate = self.ledger.candidate().map(|c| reference(&c.release, c.installed.release));
-        let (refused, refusal) = self.refused.clone().unzip();
         let waits = matches!(self.stage, Stage::Waiting).then(|| "it waits for the command approve".to_owned());
         let (received, needed) = self.transferred;
         let share = |done: u64, all: u64| if all == 0 { 0.0 } else { (done as f64 / all as f64).min(1.0) };
@@ -555,10 +560,11 @@ impl Updater {
             schema: SCHEMA.into(),
             phase,
             progress: (progress * 100.0).floor() / 100.0,
-            reason: waits.or(refusal).or(reason.map(str::to_owned)),
+            reason: waits.or_else(|| self.refused.clone()).or(reason.map(str::to_owned)),
+            wanted: self.about,
             active: self.active.clone(),
             release: self.ledger.active().map(|a| a.release),
-            candidate: candidate.or(refused.flatten()),
+            candidate,
             received,
             needed,
             shadow: self.shadow,

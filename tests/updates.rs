@@ -1,0 +1,239 @@
+//! Updates through the real binary and real mosquitto: taken, refused, given up, gone on with after kills.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+use std::time::Duration;
+
+use serde_json::Value;
+
+use crate::support::broker::Broker;
+use crate::support::daemon::{Daemon, config_with};
+use crate::support::{INSPECTD, bundle, eventually};
+
+const BOARDS: &str = "[[cameras]]\nname = \"boards\"\n\
+    source.synthetic = { scene = \"boards\", seed = 3, rate = 12.0, speed = 640.0, defects_per_frame = 0.5 }\n";
+
+/// A workplace with a broker, a key, and a gateway that trusts it.
+struct Plant {
+    broker: Broker,
+    dir: tempfile::TempDir,
+}
+
+fn said(out: &Output) -> String {
+    String::from_utf8_lossy(&[&out.stdout[..], &out.stderr].concat()).into_owned()
+}
+
+impl Plant {
+    fn new() -> Self {
+        let plant = Self { broker: Broker::start(), dir: tempfile::tempdir().unwrap() };
+        plant.model(&["keygen", "--no-password", "line"]);
+        plant
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    fn try_model(&self, args: &[&str]) -> Output {
+        Command::new(INSPECTD).arg("model").args(args).current_dir(self.dir.path()).output().unwrap()
+    }
+
+    fn model(&self, args: &[&str]) -> String {
+        let out = self.try_model(args);
+        assert!(out.status.success(), "{args:?}: {}", said(&out));
+        said(&out)
+    }
+
+    fn key(&self) -> String {
+        std::fs::read_to_string(self.path("line.pub")).unwrap().lines().nth(1).unwrap().to_owned()
+    }
+
+    fn gateway(&self, more: &str) -> Daemon {
+        let update = format!("[update]\nkeys = [\"{}\"]\n{more}", self.key());
+        Daemon::start(&config_with(self.dir.path(), &self.broker.url(), &update, BOARDS))
+    }
+
+    /// A bundle as the shipped one, with another version and with changes to its manifest.
+    fn bundle(&self, version: &str, change: impl Fn(&mut Value)) -> PathBuf {
+        let to = self.path(&format!("bundle-{version}"));
+        copy(&bundle(), &to);
+        let path = to.join("bundle.json");
+        let mut manifest: Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
+        manifest["version"] = version.into();
+        change(&mut manifest);
+        std::fs::write(&path, serde_json::to_vec_pretty(&manifest).unwrap()).unwrap();
+        to
+    }
+
+    fn sign(&self, bundle: &Path, counter: &str, more: &[&str]) -> String {
+        let (bundle, out) = (bundle.display().to_string(), format!("release-{counter}"));
+        let args = ["sign", "--bundle", &bundle, "--key", "line.key", "--counter", counter, "--out", &out];
+        let trial = if more.contains(&"--trial-frames") { &[][..] } else { &["--trial-frames", "20"] };
+        self.model(&[&args[..], &["--shadow-frames", "10"], trial, more].concat());
+        out
+    }
+
+    fn push(&self, release: &str, bundle: &Path) -> Output {
+        let (url, bundle) = (self.broker.url(), bundle.display().to_string());
+        self.try_model(&["push", release, "--bundle", &bundle, "--broker", &url, "--to", "test/*", "--patience", "2"])
+    }
+
+    fn reported(&self) -> Value {
+        self.broker.retained("inspect/v1/test/gw/model/reported").unwrap_or_default()
+    }
+
+    fn wait_for(&self, what: &str, f: impl Fn(&Value) -> bool) -> Value {
+        eventually(60, what, || {
+            let reported = self.reported();
+            f(&reported).then_some(reported)
+        })
+    }
+
+    fn desired(&self, payload: &[u8]) {
+        let path = self.path("message");
+        std::fs::write(&path, payload).unwrap();
+        let port = self.broker.port.to_string();
+        let args = ["-p", &port, "-q", "1", "-r", "-t", "inspect/v1/test/gw/model/desired", "-f"];
+        assert!(Command::new("mosquitto_pub").args(args).arg(&path).status().unwrap().success());
+    }
+}
+
+fn copy(from: &Path, to: &Path) {
+    std::fs::create_dir_all(to).unwrap();
+    for entry in std::fs::read_dir(from).unwrap().map(Result::unwrap) {
+        let target = to.join(entry.file_name());
+        if entry.file_type().unwrap().is_dir() {
+            copy(&entry.path(), &target);
+        } else {
+            std::fs::copy(entry.path(), target).unwrap();
+        }
+    }
+}
+
+#[test]
+fn an_update_is_pushed_tried_out_and_committed_while_inspection_goes_on() {
+    let plant = Plant::new();
+    let daemon = plant.gateway("");
+    daemon.wait_for_log(30, "connected");
+    eventually(20, "the gateway's state", || plant.broker.retained("inspect/v1/test/gw/state"));
+    let results = plant.broker.subscribe("inspect/v1/test/gw/cameras/boards/results");
+    let new = plant.bundle("1.2.0", |_| {});
+    let release = plant.sign(&new, "5", &[]);
+    let out = plant.push(&release, &new);
+    assert!(out.status.success() && said(&out).contains("gw: committed"), "{}\n{}", said(&out), daemon.log());
+    let reported = plant.reported();
+    assert_eq!((reported["phase"].as_str(), reported["floor"].as_u64()), (Some("committed"), Some(5)), "{reported}");
+    assert_eq!(reported["shadow"]["agreement"], 1.0, "{reported}");
+    let needed = reported["needed"].as_u64().unwrap();
+    assert!(needed < 20_000, "of all but bundle.json it has every chunk: {needed} bytes");
+    eventually(20, "the state names the new bundle", || {
+        (plant.broker.retained("inspect/v1/test/gw/state")?["bundle"]["version"] == "1.2.0").then_some(())
+    });
+    // Frames were inspected one after the other, without one that was left out by the swap.
+    let seqs: Vec<u64> = results.json().iter().map(|r| r["seq"].as_u64().unwrap()).collect();
+    let gaps: Vec<_> = seqs.windows(2).filter(|w| w[1] != w[0] + 1).collect();
+    assert!(gaps.len() <= seqs.len() / 20, "{gaps:?} of {}", seqs.len());
+    assert!(daemon.terminate(5).success());
+    // What was taken stays, and is not taken twice.
+    let again = plant.gateway("");
+    again.wait_for_log(30, "version=1.2.0");
+    plant.wait_for("it says so", |r| r["active"]["version"] == "1.2.0" && r["phase"] == "committed");
+    // Without their chunks on the broker: a state is all that is left.
+    let blobs = plant.broker.retained("inspect/v1/test/blobs/#");
+    assert!(blobs.is_none(), "chunks are removed after a rollout");
+    let status = plant.model(&["status", "--broker", &plant.broker.url(), "--of", "test/*"]);
+    assert!(status.contains("committed") && status.contains("1.2.0"), "{status}");
+}
+
+#[test]
+fn what_is_not_signed_or_not_wanted_is_refused_and_says_why() {
+    let plant = Plant::new();
+    let daemon = plant.gateway("");
+    daemon.wait_for_log(30, "connected");
+    let new = plant.bundle("1.2.0", |_| {});
+    let release = plant.sign(&new, "5", &["--gateway", "another"]);
+    let desired = |release: &str| std::fs::read(plant.path(release).join("desired.json")).unwrap();
+    let refused = |payload: &[u8], reason: &str| {
+        plant.desired(payload);
+        let reported = plant.wait_for(reason, |r| r["reason"].as_str().is_some_and(|text| text.contains(reason)));
+        assert_eq!(reported["active"]["version"], "1.1.0");
+    };
+    refused(&desired(&release), "it is for the gateways another, not for gw");
+    refused(b"{", "it does not say what is wanted");
+    let release = plant.sign(&new, "6", &["--min-agent", "99.0.0"]);
+    refused(&desired(&release), "it needs inspectd 99.0.0");
+    let mut tampered = desired(&release);
+    let at = tampered.windows(6).position(|w| w == b"counte").unwrap();
+    tampered[at + 12] ^= 1;
+    refused(&tampered, "does not hold");
+    plant.model(&["keygen", "--no-password", "other"]);
+    let bundle = new.display().to_string();
+    plant.model(&["sign", "--bundle", &bundle, "--key", "other.key", "--counter", "7", "--out", "foreign"]);
+    refused(&desired("foreign"), "which is not trusted here");
+    assert!(!plant.path("state/model").exists(), "nothing of it was fetched");
+}
+
+#[test]
+fn a_bundle_that_does_not_prove_itself_is_given_up_and_the_old_one_inspects_on() {
+    let plant = Plant::new();
+    let daemon = plant.gateway("");
+    daemon.wait_for_log(30, "connected");
+    eventually(20, "the gateway's state", || plant.broker.retained("inspect/v1/test/gw/state"));
+    // A golden vector that this runtime does not compute.
+    let bad = plant.bundle("1.3.0", |m| m["golden"]["tolerance"] = 1e-9.into());
+    let release = plant.sign(&bad, "5", &[]);
+    let out = plant.push(&release, &bad);
+    assert!(
+        !out.status.success() && said(&out).contains("this runtime does not compute what was trained"),
+        "{}",
+        said(&out)
+    );
+    let reported = plant.reported();
+    assert_eq!((reported["phase"].as_str(), &reported["active"]["version"]), (Some("rolled_back"), &"1.1.0".into()));
+    assert_eq!(reported["floor"], 0, "it was never taken");
+    // One that finds what the active one does not.
+    let keen = plant.bundle("1.4.0", |m| {
+        for class in m["classes"].as_array_mut().unwrap() {
+            class["threshold"] = 0.02.into();
+        }
+    });
+    let release = plant.sign(&keen, "6", &["--max-new-findings", "10"]);
+    let out = plant.push(&release, &keen);
+    assert!(
+        !out.status.success() && said(&out).contains("on 1,000 frames that the active one does not"),
+        "{}",
+        said(&out)
+    );
+    let log = daemon.log();
+    assert!(daemon.terminate(5).success(), "{log}");
+}
+
+#[test]
+fn it_waits_for_approval_and_goes_back_when_it_is_told_to() {
+    let plant = Plant::new();
+    let daemon = plant.gateway("approve = true\n");
+    daemon.wait_for_log(30, "connected");
+    let url = plant.broker.url();
+    let new = plant.bundle("1.2.0", |_| {});
+    let release = plant.sign(&new, "5", &["--trial-frames", "100000"]);
+    let bundle = new.display().to_string();
+    let mut push = Command::new(INSPECTD)
+        .args(["model", "push", &release, "--bundle", &bundle, "--broker", &url, "--to", "test/gw", "--keep"])
+        .current_dir(plant.dir.path())
+        .stdout(std::process::Stdio::null())
+        .stderr(std::process::Stdio::null())
+        .spawn()
+        .unwrap();
+    let waiting = |r: &Value| r["reason"] == "it waits for the command approve";
+    plant.wait_for("it waits", waiting);
+    std::thread::sleep(Duration::from_millis(500));
+    assert_eq!(plant.reported()["active"]["version"], "1.1.0");
+    assert!(plant.model(&["approve", "--broker", &url, "--to", "test/gw"]).contains("gw: done"));
+    plant.wait_for("trial", |r| r["phase"] == "trial" && r["active"]["version"] == "1.2.0");
+    let out = plant.try_model(&["approve", "--broker", &url, "--to", "test/gw"]);
+    assert!(!out.status.success() && said(&out).contains("no update waits for approval"), "{}", said(&out));
+    assert!(plant.model(&["rollback", "--broker", &url, "--to", "test/gw"]).contains("gw: done"));
+    let reported = plant.wait_for("back", |r| r["phase"] == "rolled_back");
+    assert_eq!(reported["active"]["version"], "1.1.0", "{reported}");
+    assert!(push.wait().unwrap().code() == Some(69), "the push says that it has failed");
+}
