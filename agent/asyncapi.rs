@@ -14,7 +14,7 @@ struct Channel {
     sends: bool,
     qos: u8,
     retain: bool,
-    /// None for a picture.
+    /// None where it is no JSON.
     payload: Option<Name>,
     summary: &'static str,
 }
@@ -22,7 +22,7 @@ struct Channel {
 const GATEWAY: &str = "inspect/v1/{site}/{gateway}";
 
 /// All topics but those of commands.
-const CHANNELS: [Channel; 9] = [
+const CHANNELS: [Channel; 13] = [
     Channel {
         id: "state",
         address: "state",
@@ -104,12 +104,49 @@ const CHANNELS: [Channel; 9] = [
         payload: Some(Name::Lesson),
         summary: "A class that was taught at this site",
     },
+    Channel {
+        id: "modelReported",
+        address: "model/reported",
+        sends: true,
+        qos: 1,
+        retain: true,
+        payload: Some(Name::Reported),
+        summary: "How far an update is, where update.keys names whom to trust",
+    },
+    Channel {
+        id: "modelDesired",
+        address: "model/desired",
+        sends: false,
+        qos: 1,
+        retain: true,
+        payload: Some(Name::Desired),
+        summary: "What this gateway shall take up; comes before what its site shall",
+    },
+    Channel {
+        id: "siteDesired",
+        address: "../model/desired",
+        sends: false,
+        qos: 1,
+        retain: true,
+        payload: Some(Name::Desired),
+        summary: "What every gateway of the site shall take up",
+    },
+    Channel {
+        id: "blobs",
+        address: "../blobs/{sha256}/{n}",
+        sends: false,
+        qos: 1,
+        retain: true,
+        payload: None,
+        summary: "The n-th chunk of a file with this hash, or an index; retained during a rollout",
+    },
 ];
 
 /// The commands.
-const COMMANDS: [(&str, Name); 15] = [
+const COMMANDS: [(&str, Name); 17] = [
     ("ack", Name::Ack),
     ("alarms", Name::Alarms),
+    ("approve", Name::Approve),
     ("changeover", Name::Changeover),
     ("comment", Name::Comment),
     ("forget", Name::Forget),
@@ -118,6 +155,7 @@ const COMMANDS: [(&str, Name); 15] = [
     ("out_of_service", Name::OutOfService),
     ("products", Name::Products),
     ("relearn", Name::Relearn),
+    ("rollback", Name::Rollback),
     ("shelve", Name::Shelve),
     ("suppress", Name::Suppress),
     ("teach", Name::Teach),
@@ -190,7 +228,8 @@ impl Document {
         let id = channel.id;
         let message = match payload {
             Some(payload) => json!({ "name": id, "summary": channel.summary, "payload": payload }),
-            None => json!({ "name": id, "summary": channel.summary, "contentType": "image/jpeg" }),
+            None if id == "images" => json!({ "name": id, "summary": channel.summary, "contentType": "image/jpeg" }),
+            None => json!({ "name": id, "summary": channel.summary, "contentType": "application/octet-stream" }),
         };
         self.messages.insert(id.into(), message);
         let named = address.split(['{', '}']).skip(1).step_by(2);

@@ -28,4 +28,5 @@ mod support;
 mod teaching;
 mod training;
 mod transport;
+mod update_faults;
 mod updates;

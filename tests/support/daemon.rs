@@ -39,9 +39,15 @@ pub fn config_with(dir: &Path, url: &str, more: &str, cameras: &str) -> PathBuf 
 
 impl Daemon {
     pub fn start(config: &Path) -> Self {
+        Self::start_with(config, &[])
+    }
+
+    /// With environment variables.
+    pub fn start_with(config: &Path, environment: &[(&str, &str)]) -> Self {
         let mut child = Command::new(INSPECTD)
             .args(["run", "--config"])
             .arg(config)
+            .envs(environment.iter().copied())
             .env_remove("JOURNAL_STREAM")
             .stderr(Stdio::piped())
             .spawn()
@@ -79,6 +85,12 @@ impl Daemon {
         let pid = self.child.id().to_string();
         assert!(Command::new("kill").args(["-TERM", &pid]).status().unwrap().success());
         eventually(seconds, "the daemon ends", || self.child.try_wait().unwrap())
+    }
+
+    /// Waits until it has ended by itself.
+    #[track_caller]
+    pub fn wait_for_end(mut self, seconds: u64, what: &str) {
+        eventually(seconds, what, || self.child.try_wait().unwrap());
     }
 
     pub fn pid(&self) -> u32 {

@@ -2,6 +2,7 @@
 
 pub mod broker;
 pub mod daemon;
+pub mod plant;
 pub mod proxy;
 pub mod scripted;
 
