@@ -162,7 +162,7 @@ async fn live(
         .run(),
     );
 
-    let (stop, recording) = (Stop::default(), Stop::default());
+    let (stop, asked, recording) = (Stop::default(), Stop::default(), Stop::default());
     let parts = updater::Parts {
         config: Arc::clone(&config),
         environment,
@@ -177,6 +177,7 @@ async fn live(
         tap: Arc::clone(&tap),
         desk,
         stop: stop.clone(),
+        asked: asked.clone(),
     };
     let updater = (!parts.keys.is_empty() || ledger.active().is_some())
         .then(|| tokio::spawn(Updater::new(parts, ledger, model, mark).run()));
@@ -197,7 +198,7 @@ async fn live(
     spawn(&mut threads, "alarms".into(), move || clerk.work(&verdicts, &shared))?;
     info!(cameras = pipeline.lanes.len(), "inspecting");
 
-    tokio::spawn(stop_at(signals, stop.clone()));
+    tokio::spawn(stop_at(signals, stop.clone(), asked));
     let mut tick = tokio::time::interval(report::TICK);
     let mut save = tokio::time::interval(keeper::EVERY);
     let mut failed = None;
@@ -264,11 +265,12 @@ fn open_book(
 }
 
 /// Waits for a signal, and sees to it that the process then ends in time.
-async fn stop_at([mut terminate, mut interrupt]: [Signal; 2], stop: Stop) {
+async fn stop_at([mut terminate, mut interrupt]: [Signal; 2], stop: Stop, asked: Stop) {
     tokio::select! {
         _ = terminate.recv() => {}
         _ = interrupt.recv() => {}
     }
+    asked.set();
     stop.set();
     // Whatever hangs (a disk, a driver), the process ends in time; a stop that needs this is a failure.
     thread::spawn(|| {
@@ -387,7 +389,7 @@ impl Clerk {
             let pipeline = Arc::clone(&self.pipeline);
             let lane = &pipeline.lanes[at];
             let name = &lane.feed.name;
-            self.tap.offer(&verdict, lane.roi());
+            self.tap.offer(&verdict, at, lane.roi());
             if let Some(size) = verdict.frame().map(|frame| (frame.image.width, frame.image.height)) {
                 self.rules.apply(name, size, &mut verdict.findings);
             }

@@ -21,6 +21,7 @@ use tracing::warn;
 use crate::frame::supervisor::Feed;
 use crate::frame::{Captured, Region};
 use crate::inspector::{Inspector, Judge};
+use crate::model::preprocess::Placement;
 use crate::mqtt::payload::ModelRef;
 use crate::stop::Stop;
 use crate::verdict::Verdict;
@@ -61,18 +62,20 @@ struct Turn {
     generation: u64,
     /// Of the model before, for frames that it has still seen.
     old: Option<Judge>,
-    /// Of models that come, with whether they see as the one before, so that what was learned goes on.
-    coming: VecDeque<(Judge, bool)>,
+    /// Of models that come.
+    coming: VecDeque<Judge>,
 }
 
 impl Turn {
+    /// The judge that learns from the next frame on.
+    fn newest(&mut self) -> &mut Judge {
+        self.coming.back_mut().unwrap_or(&mut self.judge)
+    }
+
     fn judge_of(&mut self, generation: u64) -> &mut Judge {
         while self.generation < generation
-            && let Some((mut next, alike)) = self.coming.pop_front()
+            && let Some(next) = self.coming.pop_front()
         {
-            if alike && let (Some(check), Some(learned)) = (next.check_mut(), self.judge.check()) {
-                check.remember(&learned.memory());
-            }
             self.old = Some(std::mem::replace(&mut self.judge, next));
             self.generation += 1;
         }
@@ -113,12 +116,12 @@ impl Lane {
 
     /// Looks at the camera's judge.
     pub fn with_judge<R>(&self, f: impl FnOnce(&Judge) -> R) -> R {
-        f(&self.turn.lock().unwrap_or_else(PoisonError::into_inner).judge)
+        f(self.turn.lock().unwrap_or_else(PoisonError::into_inner).newest())
     }
 
     /// Changes what the camera's judge knows, between two frames.
     pub fn change_judge<R>(&self, f: impl FnOnce(&mut Judge) -> R) -> R {
-        f(&mut self.turn.lock().unwrap_or_else(PoisonError::into_inner).judge)
+        f(self.turn.lock().unwrap_or_else(PoisonError::into_inner).newest())
     }
 
     fn take(&self) -> Option<(Captured, Ticket<'_>)> {
@@ -199,8 +202,12 @@ impl Pipeline {
         let mut next = self.next_model();
         let generation = next.generation + 1;
         inspectors.iter_mut().for_each(|inspector| inspector.generation = generation);
-        for (lane, judge) in self.lanes.iter().zip(judges) {
-            lane.turn.lock().unwrap_or_else(PoisonError::into_inner).coming.push_back((judge, alike));
+        for (lane, mut judge) in self.lanes.iter().zip(judges) {
+            let mut turn = lane.turn.lock().unwrap_or_else(PoisonError::into_inner);
+            if alike && let (Some(check), Some(learned)) = (judge.check_mut(), turn.newest().check()) {
+                check.remember(&learned.memory());
+            }
+            turn.coming.push_back(judge);
         }
         let model = inspectors.first().map_or_else(|| Arc::clone(&next.model), |first| Arc::clone(&first.model));
         *next = Next { generation, model, inspectors, tally: Tally::default() };
@@ -231,15 +238,16 @@ impl Pipeline {
         }
     }
 
-    /// Notes that it came out.
-    fn end(&self, generation: u64, verdict: &Verdict) {
+    /// Notes that it came out of the network.
+    fn end(&self, inspector: &Inspector, is_frame: bool, has_failed: bool) {
         let mut next = self.next_model();
-        if generation == next.generation {
+        if inspector.generation == next.generation {
             let tally = &mut next.tally;
             tally.under_way = tally.under_way.saturating_sub(1);
-            tally.frames += u64::from(verdict.frame().is_some());
-            tally.failed += u64::from(verdict.frame().is_some() && verdict.no_verdict.is_some());
-            tally.seconds += (verdict.times.prepare + verdict.times.forward).as_secs_f64();
+            tally.frames += u64::from(is_frame);
+            tally.failed += u64::from(is_frame && has_failed);
+            tally.seconds +=
+                (inspector.times.prepare + inspector.times.forward).as_secs_f64() * f64::from(u8::from(is_frame));
         }
     }
 
@@ -266,8 +274,10 @@ impl Pipeline {
         while let Some((at, captured, ticket)) = self.take(stop) {
             let lane = &self.lanes[at];
             self.begin(inspector);
-            let verdict = inspect(lane, inspector, captured, &ticket);
-            self.end(inspector.generation, &verdict);
+            let looked = look(lane, inspector, &captured);
+            // What comes now may have to wait, for the camera's order or for the disk, which is no fault of the model.
+            self.end(inspector, matches!(captured, Captured::Frame(_)), looked.is_err());
+            let verdict = judge(inspector, captured, looked, &ticket);
             let counter = if verdict.no_verdict.is_some() { &lane.no_verdict } else { &lane.inspected };
             counter.fetch_add(1, Ordering::Relaxed);
             if let Some(reason) = &verdict.no_verdict {
@@ -281,15 +291,18 @@ impl Pipeline {
     }
 }
 
-fn inspect(lane: &Lane, inspector: &mut Inspector, captured: Captured, ticket: &Ticket) -> Verdict {
-    let looked = match &captured {
+fn look(lane: &Lane, inspector: &mut Inspector, captured: &Captured) -> Result<Placement, String> {
+    match captured {
         Captured::Unreadable { reason, .. } => Err(reason.clone()),
         Captured::Frame(frame) => match catch_unwind(AssertUnwindSafe(|| inspector.look(&frame.image, lane.roi))) {
             Ok(Ok(placement)) => Ok(placement),
             Ok(Err(e)) => Err(format!("{e:#}")),
             Err(_) => Err("the inspection of this frame panicked".to_owned()),
         },
-    };
+    }
+}
+
+fn judge(inspector: &Inspector, captured: Captured, looked: Result<Placement, String>, ticket: &Ticket) -> Verdict {
     let mut times = inspector.times;
     let mut turn = ticket.wait();
     let begun = Instant::now();

@@ -23,6 +23,7 @@ mod operators;
 mod poison;
 mod protocol;
 mod releases;
+mod rollout;
 mod session;
 mod support;
 mod teaching;

@@ -338,8 +338,7 @@ fn a_slot_that_was_damaged_or_wiped_gives_way_and_nothing_older_is_taken() {
     }
     let daemon = plant.gateway("");
     assert_eq!(eventually(30, "it starts", || started_with(&daemon.log())), "1.1.0");
-    let reported = plant.wait_for("it says so", |r| r["phase"] == "rolled_back");
-    assert!(reported["reason"].as_str().unwrap().contains("model.onnx was changed"), "{reported}");
+    assert!(daemon.log().contains("model.onnx was changed"), "{}", daemon.log());
     assert!(daemon.terminate(5).success());
     // Slots and ledger wiped: an older release is still refused.
     std::fs::remove_dir_all(plant.path("state/model")).unwrap();

@@ -62,11 +62,25 @@ impl Shelf {
             ensure!(fs::metadata(&path).context("cannot be read")?.len() <= MAX_BYTES, "is too large for a memory");
             Memory::decode(&fs::read(&path).context("cannot be read")?, &self.mark(), view).map(Some)
         };
-        read().map_err(|e| {
+        let found = read();
+        if found.is_err() && self.exchange(&path, view) {
+            return read();
+        }
+        found.map_err(|e| {
             self.unusable(camera).iter().for_each(|old| drop(fs::remove_file(old)));
             let _ = fs::rename(&path, path.with_extension(UNUSABLE)); // what cannot be moved is written over in the end
             e.context(format!("{} cannot be used", path.display()))
         })
+    }
+
+    /// What was set aside may be what is needed now, where a model came and was rolled back: then the two change places.
+    fn exchange(&self, path: &Path, view: &str) -> bool {
+        let (aside, between) = (path.with_extension(UNUSABLE), path.with_extension("between"));
+        let usable = fs::read(&aside).is_ok_and(|bytes| Memory::decode(&bytes, &self.mark(), view).is_ok());
+        usable
+            && fs::rename(path, &between).is_ok()
+            && fs::rename(&aside, path).is_ok()
+            && fs::rename(&between, &aside).is_ok()
     }
 
     /// Saves what a camera has learned about a product.
@@ -174,6 +188,11 @@ mod tests {
         let whole = fs::read(&path).unwrap();
         assert!(why(&other).ends_with("x.memory cannot be used: was made by a network with other features"));
         assert_eq!(fs::read(path.with_extension("unusable")).unwrap(), whole, "nothing is lost");
+        // The network before comes back, and with it what was set aside.
+        other.save("a", &name("x"), "v", &memory(2)).unwrap();
+        assert_eq!(shelf.load("a", &name("x"), "v").unwrap().unwrap().offered, 1);
+        assert_eq!(other.load("a", &name("x"), "v").unwrap().unwrap().offered, 2);
+        fs::remove_file(path.with_extension("unusable")).unwrap();
         fs::write(&path, &whole[..whole.len() - 1]).unwrap();
         assert!(why(&shelf).contains("its checksum does not hold"));
         fs::write(dir.path().join("memory/a/y.1.memory"), b"else").unwrap();

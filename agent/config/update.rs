@@ -46,7 +46,7 @@ impl Default for UpdateConfig {
             approve: false,
             max_bundle_mib: MiB::of(256),
             max_kib_per_s: KiB::of(1024),
-            max_memory_mib: MiB::of(1024),
+            max_memory_mib: MiB::of(768),
         }
     }
 }

@@ -1,6 +1,6 @@
 //! `inspectd model push`: brings a release to gateways, in waves.
 //!
-//! Guarantees: only what was signed is put on the broker, and every chunk before the first gateway is asked; a wave begins when the
+//! Guarantees: what is put on the broker is what the release names (whose signature gateways verify), and every chunk before the first gateway is asked; a wave begins when the
 //! one before has settled; where more gateways fail than allowed no more are asked, and those that have not taken it yet are told that it
 //! is not wanted. At the end the chunks are removed from the broker.
 
@@ -22,6 +22,7 @@ use crate::mqtt::args::BrokerArgs;
 use crate::mqtt::link::{Event, Link};
 use crate::mqtt::payload::GatewayState;
 use crate::mqtt::topics::Topics;
+use crate::update::admission::Desired;
 use crate::update::index::{self, Digest};
 use crate::update::ledger::Phase;
 use crate::update::release::Release;
@@ -119,6 +120,8 @@ pub fn run(args: &Args) -> Result<()> {
         let text = read(RELEASE)?;
         let release = Release::read(&text)?;
         let (index, desired) = (read(INDEX)?, read(DESIRED)?);
+        let message: Desired = serde_json::from_slice(&desired).with_context(|| format!("{DESIRED} is damaged"))?;
+        ensure!(message.release.as_bytes() == text, "{DESIRED} is about another release than {RELEASE}");
         ensure!(Digest::of(&index) == release.index.sha256, "{INDEX} is not the one that was signed");
         let files = contents(&args.bundle, &Bundle::open(&args.bundle)?)?;
         for (name, spec) in &release.files {

@@ -69,20 +69,30 @@ pub struct Floor {
     /// The largest counter.
     pub counter: u64,
     /// A clock that says less goes wrong: the latest `not_before` that was taken.
+    #[serde(default)]
     pub not_before: Option<Timestamp>,
+    /// The release that was taken last, which may be taken again where its slot was damaged.
+    #[serde(default)]
+    pub last: Option<Digest>,
 }
 
 impl Floor {
-    /// The floor once this release was taken.
+    /// The floor once this release was taken. It never sinks, not by a rollback either.
     #[must_use]
-    pub fn raised(self, release: &Release) -> Self {
-        Self { counter: release.counter, not_before: self.not_before.max(release.not_before) }
+    pub fn raised(self, release: &Release, sha256: Digest) -> Self {
+        Self {
+            counter: self.counter.max(release.counter),
+            not_before: self.not_before.max(release.not_before),
+            last: Some(sha256),
+        }
     }
 }
 
-/// A release that is signed, and wanted here and now.
+/// A release that is signed.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Admitted {
+    /// The message.
+    pub desired: Desired,
     /// What it says.
     pub release: Release,
     /// The hash of its text.
@@ -91,11 +101,11 @@ pub struct Admitted {
     pub signer: KeyId,
 }
 
-/// Reads a message that says what is wanted, and decides.
+/// Reads a message that says what is wanted: size, signature, form.
 ///
 /// # Errors
-/// Why it is not taken, in words.
-pub fn admit(message: &[u8], keys: &Keyring, here: &Circumstances) -> Result<Admitted> {
+/// What is wrong with it, in words.
+pub fn read(message: &[u8], keys: &Keyring) -> Result<Admitted> {
     ensure!(message.len() <= MAX_BYTES, "what is wanted has {} bytes, {MAX_BYTES} are allowed", message.len());
     let mut json = serde_json::Deserializer::from_slice(message);
     let desired: Desired = serde_path_to_error::deserialize(&mut json).context("it does not say what is wanted")?;
@@ -109,18 +119,43 @@ pub fn admit(message: &[u8], keys: &Keyring, here: &Circumstances) -> Result<Adm
         text.len()
     );
     let signer = keys.verify(text, &desired.signature)?;
-    let release = Release::read(text)?;
-    wanted(&release, here)?;
-    timely(&release, here)?;
-    newer(&release, here.floor)?;
+    Ok(Admitted { release: Release::read(text)?, sha256: Digest::of(text), signer, desired })
+}
+
+/// Whether what was read is wanted here and now.
+///
+/// # Errors
+/// Why not, in words.
+pub fn decide(admitted: &Admitted, here: &Circumstances) -> Result<()> {
+    let release = &admitted.release;
+    still_good(admitted, here)?;
     if let Some(active) = here.active {
         ensure!(
             release.replaces.is_empty() || release.replaces.contains(&active) || release.bundle() == Some(active),
             "it does not replace the bundle that is active here, {active}"
         );
     }
-    room(&release, here)?;
-    Ok(Admitted { sha256: Digest::of(text), release, signer })
+    room(release, here)
+}
+
+/// Whether what was let in before would be so again: for whom, when, and the floor.
+///
+/// # Errors
+/// Why not, in words.
+pub fn still_good(admitted: &Admitted, here: &Circumstances) -> Result<()> {
+    wanted(&admitted.release, here)?;
+    timely(&admitted.release, here)?;
+    newer(admitted, here.floor)
+}
+
+/// Both.
+///
+/// # Errors
+/// Why it is not taken, in words.
+pub fn admit(message: &[u8], keys: &Keyring, here: &Circumstances) -> Result<Admitted> {
+    let admitted = read(message, keys)?;
+    decide(&admitted, here)?;
+    Ok(admitted)
 }
 
 fn wanted(release: &Release, here: &Circumstances) -> Result<()> {
@@ -163,10 +198,16 @@ fn timely(release: &Release, here: &Circumstances) -> Result<()> {
     Ok(())
 }
 
-fn newer(release: &Release, floor: Floor) -> Result<()> {
-    if release.counter >= floor.counter {
+fn newer(admitted: &Admitted, floor: Floor) -> Result<()> {
+    let release = &admitted.release;
+    if release.counter > floor.counter || floor.last == Some(admitted.sha256) {
         return Ok(());
     }
+    ensure!(
+        release.counter < floor.counter || release.rollback_to.is_some(),
+        "its counter {} was taken already, by another release",
+        release.counter
+    );
     let Some(lowest) = release.rollback_to else {
         bail!("its counter {} is older than {}, which was taken already", release.counter, floor.counter);
     };
@@ -210,7 +251,7 @@ mod tests {
             hardware: "x86_64".into(),
             agent: Version::new(0, 1, 0),
             now: "2027-01-01T00:00:00Z".parse().unwrap(),
-            floor: Floor { counter: 7, not_before: None },
+            floor: Floor { counter: 6, ..Floor::default() },
             active: None,
             max_bytes: 1 << 20,
             disk: (1 << 30, 10 << 30),
@@ -231,7 +272,7 @@ mod tests {
         let admitted = admit(&message(&pair, &sample()), &keys, &here()).unwrap();
         assert_eq!(admitted.release, sample());
         type Change = fn(&mut Release, &mut Circumstances);
-        let cases: [(Change, &str); 16] = [
+        let cases: [(Change, &str); 17] = [
             (|r, _| r.sites = vec!["other".into()], "it is for the sites other, not for plant-1"),
             (|r, _| r.gateways = vec!["gw-2".into()], "it is for the gateways gw-2"),
             (|r, _| r.hardware = vec!["aarch64".into()], "it is for aarch64, this is x86_64"),
@@ -240,10 +281,11 @@ mod tests {
             (|_, h| h.now = "2099-01-01T00:00:00Z".parse().unwrap(), "it has expired at 2030-01-01T00:00:00Z; this"),
             (|r, _| r.not_before = Some("2028-01-01T00:00:00Z".parse().unwrap()), "not to be taken before 2028"),
             (|_, h| h.floor.not_before = Some("2028-01-01T00:00:00Z".parse().unwrap()), "which is before 2028"),
-            (|r, _| r.counter = 6, "its counter 6 is older than 7"),
-            (|r, _| (r.counter, r.rollback_to) = (5, Some(6)), "a rollback to the counter 6 only"),
-            (|r, _| (r.counter, r.rollback_to) = (6, Some(6)), "must then have a not_before"),
-            (|r, _| (r.counter, r.rollback_to, r.not_before) = (6, Some(6), Some(FIRST)), "expire within a week"),
+            (|_, h| h.floor.counter = 8, "its counter 7 is older than 8"),
+            (|_, h| h.floor.counter = 7, "its counter 7 was taken already, by another release"),
+            (|r, _| (r.counter, r.rollback_to) = (4, Some(5)), "a rollback to the counter 5 only"),
+            (|r, _| (r.counter, r.rollback_to) = (5, Some(5)), "must then have a not_before"),
+            (|r, _| (r.counter, r.rollback_to, r.not_before) = (5, Some(5), Some(FIRST)), "expire within a week"),
             (|r, h| (r.replaces, h.active) = (vec![Digest::of(b"a")], Some(Digest::of(b"b"))), "does not replace"),
             (|r, _| r.files.get_mut("model.onnx").unwrap().bytes = 1 << 63, "update.max_bundle_mib"),
             (|r, _| r.index.bytes = 1 << 63, "its index has"),
@@ -266,8 +308,13 @@ mod tests {
         release.not_before = Some("2026-12-30T00:00:00Z".parse().unwrap());
         release.expires = "2027-01-05T00:00:00Z".parse().unwrap();
         let admitted = admit(&message(&pair, &release), &keys, &here()).unwrap();
-        let floor = here().floor.raised(&admitted.release);
-        assert_eq!((floor.counter, floor.not_before), (5, release.not_before));
+        let floor = here().floor.raised(&admitted.release, admitted.sha256);
+        assert_eq!((floor.counter, floor.not_before), (6, release.not_before), "it does not sink");
+        // What was rolled back cannot be played again; what it was rolled back to may be repaired.
+        let after = Circumstances { floor, ..here() };
+        let rolled_back = message(&pair, &Release { counter: 6, ..sample() });
+        assert!(admit(&rolled_back, &keys, &after).is_err());
+        assert!(admit(&message(&pair, &release), &keys, &after).is_ok());
         let later = Circumstances { now: "2027-02-01T00:00:00Z".parse().unwrap(), ..here() };
         assert!(admit(&message(&pair, &release), &keys, &later).is_err(), "it cannot be used again later");
     }
@@ -282,7 +329,7 @@ mod tests {
             let release = Release { counter, ..sample() };
             let message = message(&pair, &release);
             let admitted = admit(&message, &keys, &Circumstances { floor, ..here() }).unwrap();
-            floor = floor.raised(&admitted.release);
+            floor = floor.raised(&admitted.release, admitted.sha256);
             sent.push(message);
         }
         sent.pop();

@@ -1,5 +1,7 @@
 //! Which bundle the agent starts with. It always starts with one.
 
+use std::time::Duration;
+
 use anyhow::Result;
 use tracing::{error, warn};
 
@@ -12,6 +14,9 @@ use crate::fitting;
 use crate::inspector::Inspector;
 use crate::model::bundle::Bundle;
 use crate::model::runtime::Environment;
+
+/// Building sessions and golden vectors take no longer.
+const HANGS: Duration = Duration::from_secs(60);
 
 /// What the agent starts with.
 pub struct Booted {
@@ -32,10 +37,8 @@ pub struct Booted {
 /// The configured one is needed and cannot be used.
 pub fn boot(config: &Config, environment: &Environment) -> Result<Booted> {
     let mut ledger = Ledger::open(&config.gateway.state_dir);
-    match ledger.started() {
-        Ok(true) => error!("the bundle on trial has ended the agent again and again; the one before is active"),
-        Ok(false) => {}
-        Err(e) => warn!("starts of a bundle on trial cannot be counted: {e:#}"),
+    if ledger.started() {
+        error!("an update is given up: {}", ledger.phase().1.unwrap_or_default());
     }
     while let Some(installed) = ledger.active() {
         match slot(config, environment, &ledger, installed) {
@@ -45,7 +48,6 @@ pub fn boot(config: &Config, environment: &Environment) -> Result<Booted> {
                 error!("the updated bundle cannot be used, the one before is: {reason}");
                 if let Err(e) = ledger.fall_back(&reason) {
                     warn!("which cannot be noted: {e:#}");
-                    break;
                 }
             }
         }
@@ -62,8 +64,22 @@ fn slot(
     installed: Installed,
 ) -> Result<(Bundle, Vec<Inspector>, Mark)> {
     let bundle = open(ledger, installed)?;
-    let (inspectors, mark) = engine::inspectors(config, environment, &bundle)?;
+    let (inspectors, mark) = guarded(|| engine::inspectors(config, environment, &bundle))?;
     Ok((bundle, inspectors, mark))
+}
+
+/// Does what may hang in a bundle's network; then the process ends, which counts as one of the bundle's starts.
+pub fn guarded<T>(f: impl FnOnce() -> T) -> T {
+    let (done, waits) = std::sync::mpsc::channel::<()>();
+    std::thread::spawn(move || {
+        if waits.recv_timeout(HANGS) == Err(std::sync::mpsc::RecvTimeoutError::Timeout) {
+            error!("an updated bundle hangs before its first frame: inspectd ends");
+            std::process::exit(i32::from(Exit::Software as u8));
+        }
+    });
+    let result = f();
+    drop(done);
+    result
 }
 
 /// The bundle in a slot, if it is the one that was installed there.

@@ -15,7 +15,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tracing::warn;
 
-use super::admission::{Admitted, Floor};
+use super::admission::{Admitted, Desired, Floor};
 use super::fail;
 use super::index::Digest;
 use super::release::{Promotion, Release};
@@ -79,6 +79,10 @@ pub struct Candidate {
     pub installed: Installed,
     /// What was signed.
     pub release: Release,
+    /// The message that wants it, with its signature.
+    pub desired: Desired,
+    /// Starts of the agent since it was begun.
+    pub starts: u32,
 }
 
 /// A way back.
@@ -91,6 +95,16 @@ pub struct Trial {
     pub starts: u32,
     /// By which it is judged.
     pub promotion: Promotion,
+    /// Seconds that the one before took for a frame.
+    pub baseline: Option<f64>,
+}
+
+/// A release that is not taken again.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct GivenUp {
+    release: Digest,
+    reason: String,
 }
 
 /// What the file holds.
@@ -104,7 +118,7 @@ struct Page {
     previous: Option<Installed>,
     candidate: Option<Candidate>,
     trial: Option<Trial>,
-    given_up: VecDeque<Digest>,
+    given_up: VecDeque<GivenUp>,
 }
 
 /// The ledger of a gateway.
@@ -114,6 +128,8 @@ pub struct Ledger {
     page: Page,
     /// None where it cannot be read: then nothing is taken.
     floor: Result<Floor, String>,
+    /// The disk has refused what counts all the same.
+    unsaved: bool,
 }
 
 impl Ledger {
@@ -138,7 +154,7 @@ impl Ledger {
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(Floor::default()),
             Err(e) => Err(format!("cannot read {}: {e}", floor.display())),
         };
-        Self { state: state.to_path_buf(), page, floor }
+        Self { state: state.to_path_buf(), page, floor, unsaved: false }
     }
 
     /// The folder of a slot.
@@ -188,13 +204,24 @@ impl Ledger {
         self.floor.clone().map_err(|reason| anyhow!(reason))
     }
 
-    /// Whether a release needs nothing: it is active, on its way, or was given up.
+    /// Why a release was given up, if it was; and whether nothing has happened since.
     #[must_use]
-    pub fn knows(&self, release: &Digest) -> bool {
-        let candidate = self.page.candidate.as_ref().map(|c| c.installed.release);
-        self.page.active.map(|a| a.release) == Some(*release)
-            || candidate == Some(*release)
-            || self.page.given_up.contains(release)
+    pub fn given_up(&self, release: &Digest) -> Option<(&str, bool)> {
+        let at = self.page.given_up.iter().position(|given| given.release == *release)?;
+        let is_last = at + 1 == self.page.given_up.len() && self.page.phase == Phase::RolledBack;
+        self.page.given_up.get(at).map(|given| (given.reason.as_str(), is_last))
+    }
+
+    /// Tries again to note what the disk has refused.
+    ///
+    /// # Errors
+    /// It refuses again.
+    pub fn save(&mut self) -> Result<()> {
+        if self.unsaved {
+            self.write(&self.page)?;
+            self.unsaved = false;
+        }
+        Ok(())
     }
 
     /// A release is wanted and comes. What was on its way before is forgotten.
@@ -208,7 +235,8 @@ impl Ledger {
         let installed = Installed { slot, release: admitted.sha256, bundle };
         // From here on that slot is no way back any more.
         let previous = self.page.previous.filter(|p| p.slot != slot);
-        let candidate = Some(Candidate { installed, release: admitted.release.clone() });
+        let (release, desired) = (admitted.release.clone(), admitted.desired.clone());
+        let candidate = Some(Candidate { installed, release, desired, starts: 0 });
         self.turn(Page { phase: Phase::Receiving, reason: None, candidate, previous, ..self.page.clone() })
     }
 
@@ -224,14 +252,15 @@ impl Ledger {
     ///
     /// # Errors
     /// There is none, or the disk refuses; the old one is active then.
-    pub fn try_out(&mut self) -> Result<()> {
+    pub fn try_out(&mut self, baseline: Option<f64>) -> Result<()> {
         let candidate = self.page.candidate.clone().context("there is no candidate")?;
-        let floor = self.floor()?.raised(&candidate.release);
+        let floor = self.floor()?.raised(&candidate.release, candidate.installed.release);
         fail::point("floor.before");
         durable::write(&self.state.join("update-floor.json"), &serde_json::to_vec(&floor)?)?;
         self.floor = Ok(floor);
         fail::point("floor.after");
-        let trial = Trial { previous: self.page.active, starts: 0, promotion: candidate.release.promotion };
+        let promotion = candidate.release.promotion;
+        let trial = Trial { previous: self.page.active, starts: 0, promotion, baseline };
         self.turn(Page {
             phase: Phase::Trial,
             reason: None,
@@ -258,13 +287,18 @@ impl Ledger {
         })
     }
 
-    /// The candidate, or the bundle on trial, is given up and not taken again; what was active before is so again.
+    /// The candidate, or the bundle on trial, is given up and not taken again; what was active before is so again. This holds for
+    /// this run also where the disk refuses to note it; [`Ledger::save`] tries again.
     ///
     /// # Errors
     /// The disk refuses.
     pub fn give_up(&mut self, reason: &str) -> Result<()> {
-        let mut page = self.page.clone();
-        page.given_up.extend(page.candidate.take().map(|c| c.installed.release));
+        let page = &mut self.page;
+        if let Some(candidate) = page.candidate.take() {
+            let release = candidate.installed.release;
+            page.given_up.retain(|given| given.release != release);
+            page.given_up.push_back(GivenUp { release, reason: reason.to_owned() });
+        }
         while page.given_up.len() > GIVEN_UP {
             page.given_up.pop_front();
         }
@@ -272,7 +306,8 @@ impl Ledger {
             page.active = trial.previous;
         }
         (page.phase, page.reason) = (Phase::RolledBack, Some(reason.to_owned()));
-        self.turn(page)
+        self.unsaved = true;
+        self.save()
     }
 
     /// What was on its way is not wanted any more; it can be taken later.
@@ -283,20 +318,27 @@ impl Ledger {
         self.turn(Page { phase: Phase::Idle, reason: None, candidate: None, ..self.page.clone() })
     }
 
-    /// The agent starts. Whether the bundle on trial has had its starts and was given up.
-    ///
-    /// # Errors
-    /// The disk refuses.
-    pub fn started(&mut self) -> Result<bool> {
+    /// The agent starts. Whether a bundle on trial, or one on its way, has had its starts and was given up; or cannot be counted,
+    /// and is given up for this run.
+    pub fn started(&mut self) -> bool {
         let mut page = self.page.clone();
-        let Some(trial) = &mut page.trial else { return Ok(false) };
-        trial.starts += 1;
-        if trial.starts > STARTS {
-            self.give_up(&format!("it ended the agent {STARTS} times"))?;
-            return Ok(true);
+        let starts = match (&mut page.trial, &mut page.candidate) {
+            (Some(trial), _) => &mut trial.starts,
+            (None, Some(candidate)) => &mut candidate.starts,
+            (None, None) => return false,
+        };
+        *starts += 1;
+        let reason = if *starts > STARTS {
+            format!("it ended the agent {STARTS} times")
+        } else if let Err(e) = self.turn(page) {
+            format!("starts cannot be counted: {e:#}")
+        } else {
+            return false;
+        };
+        if let Err(e) = self.give_up(&reason) {
+            warn!("it cannot be noted that an update is given up: {e:#}");
         }
-        self.turn(page)?;
-        Ok(false)
+        true
     }
 
     /// The agent ends because it was told to, which is no fault of the bundle on trial.
@@ -305,12 +347,16 @@ impl Ledger {
     /// The disk refuses.
     pub fn stopped(&mut self) -> Result<()> {
         let mut page = self.page.clone();
-        let Some(trial) = &mut page.trial else { return Ok(()) };
-        trial.starts = 0;
+        match (&mut page.trial, &mut page.candidate) {
+            (Some(trial), _) => trial.starts = 0,
+            (None, Some(candidate)) => candidate.starts = 0,
+            (None, None) => return Ok(()),
+        }
         self.turn(page)
     }
 
-    /// The active bundle cannot be used: on trial it is given up, else the one before takes its place, or the configured one.
+    /// The active bundle cannot be used: on trial it is given up, else the one before takes its place, or the configured one; it may
+    /// be taken again. This holds for this run also where the disk refuses to note it.
     ///
     /// # Errors
     /// The disk refuses.
@@ -318,17 +364,23 @@ impl Ledger {
         if self.page.trial.is_some() {
             return self.give_up(reason);
         }
-        let mut page = self.page.clone();
-        page.given_up.extend(page.active.take().map(|a| a.release));
+        let page = &mut self.page;
+        page.candidate = None;
         page.active = page.previous.take();
         (page.phase, page.reason) = (Phase::RolledBack, Some(reason.to_owned()));
-        self.turn(page)
+        self.unsaved = true;
+        self.save()
     }
 
     fn turn(&mut self, page: Page) -> Result<()> {
+        self.write(&page)?;
+        (self.page, self.unsaved) = (page, false);
+        Ok(())
+    }
+
+    fn write(&self, page: &Page) -> Result<()> {
         fail::point("ledger.before");
-        durable::write(&self.state.join("update/ledger.json"), &serde_json::to_vec_pretty(&page)?)?;
-        self.page = page;
+        durable::write(&self.state.join("update/ledger.json"), &serde_json::to_vec_pretty(page)?)?;
         fail::point("ledger.after");
         Ok(())
     }
@@ -343,7 +395,8 @@ mod tests {
     fn admitted(counter: u64) -> Admitted {
         let release = Release { counter, ..sample() };
         let sha256 = Digest::of(&counter.to_le_bytes());
-        Admitted { release, sha256, signer: KeyId::of(&pair().pk) }
+        let desired = Desired { schema: String::new(), release: String::new(), signature: String::new() };
+        Admitted { desired, release, sha256, signer: KeyId::of(&pair().pk) }
     }
 
     fn open(dir: &tempfile::TempDir) -> Ledger {
@@ -356,7 +409,7 @@ mod tests {
         for phase in [Phase::Verified, Phase::Staged, Phase::Shadow] {
             open(dir).advance(phase).unwrap();
         }
-        open(dir).try_out().unwrap();
+        open(dir).try_out(None).unwrap();
     }
 
     #[test]
@@ -371,7 +424,8 @@ mod tests {
             let ledger = open(&dir);
             assert_eq!((ledger.phase().0, ledger.floor().unwrap().counter), (Phase::Committed, counter));
             slots.push(ledger.active().unwrap().slot);
-            assert!(ledger.knows(&admitted(counter).sha256) && ledger.candidate().is_none());
+            assert_eq!(ledger.active().unwrap().release, admitted(counter).sha256);
+            assert!(ledger.candidate().is_none());
         }
         assert_eq!(slots, [Slot::A, Slot::B, Slot::A]);
         // Whoever wipes ledger and slots does not lower the floor.
@@ -385,17 +439,17 @@ mod tests {
         take(&dir, 1);
         open(&dir).commit().unwrap();
         take(&dir, 2);
-        assert!(!open(&dir).started().unwrap());
+        assert!(!open(&dir).started());
         open(&dir).stopped().unwrap();
         for _ in 0..STARTS {
-            assert!(!open(&dir).started().unwrap());
+            assert!(!open(&dir).started());
             assert_eq!(open(&dir).active().unwrap().release, admitted(2).sha256);
         }
-        assert!(open(&dir).started().unwrap());
+        assert!(open(&dir).started());
         let ledger = open(&dir);
         assert_eq!(ledger.active().unwrap().release, admitted(1).sha256);
         assert_eq!(ledger.phase(), (Phase::RolledBack, Some("it ended the agent 3 times")));
-        assert!(ledger.knows(&admitted(2).sha256), "it is not taken again");
+        assert_eq!(ledger.given_up(&admitted(2).sha256), Some(("it ended the agent 3 times", true)));
     }
 
     #[test]
@@ -413,6 +467,20 @@ mod tests {
     }
 
     #[test]
+    fn what_the_disk_refuses_to_note_counts_all_the_same() {
+        let dir = tempfile::tempdir().unwrap();
+        take(&dir, 1);
+        let mut ledger = open(&dir);
+        let in_the_way = dir.path().join("update/ledger.json.new");
+        std::fs::create_dir(&in_the_way).unwrap();
+        assert!(ledger.give_up("it hangs").is_err());
+        assert_eq!((ledger.active(), ledger.phase().0), (None, Phase::RolledBack));
+        std::fs::remove_dir(&in_the_way).unwrap();
+        ledger.save().unwrap();
+        assert_eq!(open(&dir).phase(), (Phase::RolledBack, Some("it hangs")));
+    }
+
+    #[test]
     fn a_candidate_that_is_given_up_leaves_the_active_one() {
         let dir = tempfile::tempdir().unwrap();
         open(&dir).begin(&admitted(1)).unwrap();
@@ -420,7 +488,8 @@ mod tests {
         assert_eq!((open(&dir).active(), open(&dir).floor().unwrap().counter), (None, 0));
         open(&dir).begin(&admitted(2)).unwrap();
         open(&dir).forget().unwrap();
-        assert!(!open(&dir).knows(&admitted(2).sha256), "it may come again");
+        assert_eq!(open(&dir).given_up(&admitted(2).sha256), None, "it may come again");
+        assert_eq!(open(&dir).given_up(&admitted(1).sha256), Some(("it is slow", false)));
     }
 
     #[test]

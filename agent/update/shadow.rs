@@ -51,6 +51,12 @@ impl Shadow {
         self.candidate_ms.push(candidate_ms);
     }
 
+    /// Frames so far.
+    #[must_use]
+    pub fn frames(&self) -> u64 {
+        self.frames
+    }
+
     /// So far.
     #[must_use]
     pub fn report(&self) -> ShadowReport {

@@ -125,7 +125,7 @@ impl Store {
     /// Makes the bundle in `slot`, in place of whatever was there.
     ///
     /// # Errors
-    /// A chunk is not here any more, a file is not what was signed, or the disk refuses. The slot is then as it was.
+    /// A chunk is not here any more, a file is not what was signed, or the disk refuses. A slot that was being replaced may be empty then.
     pub fn assemble(&mut self, release: &Release, recipes: &[Recipe], slot: &Path) -> Result<()> {
         let (new, old) = (slot.with_extension("new"), slot.with_extension("old"));
         clear_folder(&new)?;

@@ -12,6 +12,8 @@ use crate::verdict::Verdict;
 pub struct Seen {
     /// The picture.
     pub image: Image,
+    /// Which camera's, in the order of the configuration.
+    pub camera: usize,
     /// The part of it that was inspected.
     pub roi: Region,
     /// What was found.
@@ -39,11 +41,12 @@ impl Tap {
     }
 
     /// To be called with every verdict; copies the picture where one was asked for.
-    pub fn offer(&self, verdict: &Verdict, roi: Region) {
+    pub fn offer(&self, verdict: &Verdict, camera: usize, roi: Region) {
         let (Some(frame), None) = (verdict.frame(), &verdict.no_verdict) else { return };
         if self.open.swap(false, Ordering::AcqRel) {
             let seen = Seen {
                 image: frame.image.clone(),
+                camera,
                 roi,
                 findings: verdict.findings.clone(),
                 ms: (verdict.times.prepare + verdict.times.forward).as_secs_f32() * 1000.0,

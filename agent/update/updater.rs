@@ -16,16 +16,16 @@ use jiff::Timestamp;
 use semver::Version;
 use tokio::task::block_in_place;
 use tokio::time::{Instant, sleep};
-use tracing::{error, info, warn};
+use tracing::{debug, error, info, warn};
 
 use super::admission::{self, Admitted, Circumstances, Desired};
 use super::desk::{Desk, Word};
 use super::index::{self, Chunk, Digest, Recipe};
-use super::ledger::{Ledger, Phase};
-use super::prove::Prover;
+use super::ledger::{Ledger, Phase, Slot};
+use super::prove::{Found, Prover};
 use super::release::Release;
 use super::reported::{CandidateRef, Reported, SCHEMA};
-use super::shadow::Shadow;
+use super::shadow::{Shadow, ShadowReport};
 use super::store::{Store, Wanted};
 use super::tap::{Seen, Tap};
 use super::transfer::Transfer;
@@ -37,6 +37,7 @@ use crate::config::Config;
 use crate::engine;
 use crate::exit::Exit;
 use crate::fitting;
+use crate::glob::glob;
 use crate::keeper::Keeper;
 use crate::model::bundle::Bundle;
 use crate::model::runtime::Environment;
@@ -55,6 +56,16 @@ const TICKS: [Duration; 2] = [Duration::from_millis(5), Duration::from_millis(20
 const KEEP_FREE: f64 = 0.05;
 /// A frame that is so long in the network hangs there.
 const HANGS: Duration = Duration::from_secs(10);
+/// What the broker has kept has come by then.
+const GATHER: Duration = Duration::from_secs(2);
+/// After so long what stood in the way is looked at again.
+const AGAIN: Duration = Duration::from_secs(60);
+/// Figures are reported this often.
+const FIGURES: Duration = Duration::from_secs(1);
+/// A connection that lasted this long resets the back-off.
+const WELL_AFTER: Duration = Duration::from_secs(10);
+/// Of fewer frames no mean time is taken.
+const FEW: u64 = 10;
 /// A bundle on trial may fail on so many frames, and beyond that on one in a hundred.
 const FAILURES: u64 = 3;
 
@@ -86,6 +97,8 @@ pub struct Parts {
     pub desk: Arc<Desk>,
     /// When to end.
     pub stop: Stop,
+    /// Set where an operator or the service manager has asked for it.
+    pub asked: Stop,
 }
 
 /// What is being done.
@@ -132,18 +145,32 @@ pub struct Updater {
     about: Option<Digest>,
     /// Why it was refused.
     refused: Option<String>,
-    shadow: Option<super::shadow::ShadowReport>,
+    shadow: Option<ShadowReport>,
     transferred: (u64, u64),
+    /// What the broker has kept is being gathered until then; before, nothing is decided.
+    gathering: Option<Instant>,
+    /// What is wanted has been seen since the start.
+    gathered: bool,
+    /// Something of this machine stands in the way, and until when it is waited for.
+    held: Option<(String, Instant)>,
+    /// When a refusal, or what the disk has refused, is looked at again.
+    again: Instant,
+    /// What was reported last, and when.
+    reported: (Option<(Phase, Option<String>)>, Instant),
 }
 
 impl Updater {
     /// Goes on from where the ledger says it was.
     #[must_use]
     pub fn new(parts: Parts, ledger: Ledger, active: ModelRef, mark: Mark) -> Self {
-        let stage = match ledger.phase().0 {
-            Phase::Trial => Stage::Trial { frames: 0, moved: Instant::now() },
-            _ => Stage::Idle,
+        let now = Instant::now();
+        let stage = match ledger.trial() {
+            Some(_) => Stage::Trial { frames: 0, moved: now },
+            None => Stage::Idle,
         };
+        if ledger.candidate().is_none() {
+            clean(&ledger); // of what was given up
+        }
         Self {
             parts,
             ledger,
@@ -156,12 +183,17 @@ impl Updater {
             refused: None,
             shadow: None,
             transferred: (0, 0),
+            gathering: None,
+            gathered: false,
+            held: None,
+            again: now + AGAIN,
+            reported: (None, now),
         }
     }
 
     /// Runs until it is told to stop.
     pub async fn run(mut self) {
-        self.resume();
+        self.tick(None);
         let mut backoff = Backoff::default();
         let stop = self.parts.stop.clone();
         while !stop.is_set() {
@@ -172,10 +204,17 @@ impl Updater {
             };
             match connected {
                 Ok(link) => {
-                    backoff.reset();
+                    let begun = Instant::now();
                     self.serve(link).await;
+                    if begun.elapsed() > WELL_AFTER {
+                        backoff.reset();
+                    }
                 }
-                Err(_) => self.tick(None), // the session says what is wrong with the broker
+                // Most often the session has said so, but this is a client of its own.
+                Err(e) => {
+                    debug!("no connection for updates: {e}");
+                    self.tick(None);
+                }
             }
             let delay = backoff.next_delay();
             let again = Instant::now() + delay;
@@ -186,7 +225,10 @@ impl Updater {
                 }
             }
         }
-        if let Err(e) = self.ledger.stopped() {
+        // A thread that has died is no reason to forgive the bundle on trial.
+        if self.parts.asked.is_set()
+            && let Err(e) = self.ledger.stopped()
+        {
             warn!("it cannot be noted that the agent was stopped: {e:#}");
         }
     }
@@ -202,6 +244,9 @@ impl Updater {
                 return;
             }
         }
+        // What was wanted before may not be any more.
+        self.wanted.clear();
+        self.gathering = Some(Instant::now() + GATHER);
         if let Stage::Receiving(receiving) = &mut self.stage {
             receiving.transfer.reconnected();
         }
@@ -209,6 +254,9 @@ impl Updater {
             tokio::select! {
                 event = link.next() => match event {
                     Event::Message { topic, payload, .. } => self.message(&link, topic, payload),
+                    Event::Refused => {
+                        self.refuse("the broker does not let this user read model/desired or blobs".to_owned());
+                    }
                     event if event.is_last() => return,
                     _ => {}
                 },
@@ -228,7 +276,9 @@ impl Updater {
             } else {
                 self.wanted.insert(topic, payload);
             }
-            self.consider();
+            if self.gathering.is_none() {
+                self.consider();
+            }
         } else if let Stage::Receiving(receiving) = &mut self.stage
             && let Some(wanted) = receiving.transfer.asked(&topic)
         {
@@ -251,33 +301,56 @@ impl Updater {
             return;
         }
         self.decided.clone_from(&wish);
-        self.refused = None;
+        let before = self.refused.take();
         let desired = wish.as_ref().and_then(|wish| serde_json::from_slice::<Desired>(wish).ok());
         self.about = desired.map(|desired| Digest::of(desired.release.as_bytes()));
-        let Some(wish) = wish else {
-            if self.ledger.trial().is_none() && self.ledger.candidate().is_some() {
-                info!("the release that was on its way is not wanted any more");
-                self.stage = Stage::Idle;
-                self.noted(Ledger::forget);
-            }
-            return;
-        };
-        match self.admit(&wish) {
-            Ok(admitted) if self.ledger.knows(&admitted.sha256) => {}
-            Ok(admitted) => {
-                info!(name = admitted.release.name, counter = admitted.release.counter, signer = %admitted.signer, "an update is wanted");
-                if let Err(e) = self.begin(&admitted) {
-                    self.refuse(&e);
+        match wish {
+            None => self.drop_candidate(),
+            Some(wish) => {
+                if let Err(e) = self.decide(&wish) {
+                    self.refused = before; // the same reason again is no news
+                    self.refuse(format!("{e:#}"));
                 }
             }
-            Err(e) => self.refuse(&e),
         }
         self.report();
     }
 
-    fn admit(&self, wish: &[u8]) -> Result<Admitted> {
+    /// A release that is on its way, and not on trial yet, is not wanted any more.
+    fn drop_candidate(&mut self) {
+        if self.ledger.trial().is_none() && self.ledger.candidate().is_some() {
+            info!("the release that was on its way is not wanted any more");
+            (self.stage, self.held) = (Stage::Idle, None);
+            self.noted(Ledger::forget);
+            clean(&self.ledger);
+        }
+    }
+
+    fn decide(&mut self, wish: &[u8]) -> Result<()> {
+        let admitted = admission::read(wish, &self.parts.keys)?;
+        let candidate = self.ledger.candidate().map(|c| c.installed.release);
+        if candidate == Some(admitted.sha256) {
+            return Ok(());
+        }
+        if self.ledger.active().map(|a| a.release) == Some(admitted.sha256) {
+            self.drop_candidate();
+            return Ok(());
+        }
+        if let Some((reason, is_last)) = self.ledger.given_up(&admitted.sha256) {
+            // The report says so anyway while nothing else has happened.
+            let known = format!("it was given up on this gateway, and has to be signed again: {reason}");
+            self.drop_candidate();
+            return if is_last { Ok(()) } else { Err(anyhow!(known)) };
+        }
+        ensure!(self.ledger.trial().is_none(), "another release is on trial; this one is looked at when that is over");
+        admission::decide(&admitted, &self.here()?)?;
+        info!(name = admitted.release.name, counter = admitted.release.counter, signer = %admitted.signer, "an update is wanted");
+        self.begin(&admitted)
+    }
+
+    fn here(&self) -> Result<Circumstances> {
         let (gateway, update) = (&self.parts.config.gateway, &self.parts.config.update);
-        let here = Circumstances {
+        Ok(Circumstances {
             site: gateway.site.to_string(),
             gateway: gateway.name.to_string(),
             hardware: std::env::consts::ARCH.to_owned(),
@@ -288,33 +361,27 @@ impl Updater {
             max_bytes: update.max_bundle_mib.get() << 20,
             disk: disk::space(&gateway.state_dir)?,
             keep_free: KEEP_FREE,
-        };
-        admission::admit(wish, &self.parts.keys, &here)
+        })
     }
 
-    fn refuse(&mut self, reason: &anyhow::Error) {
-        warn!("an update is refused: {reason:#}");
-        self.refused = Some(format!("{reason:#}"));
+    /// The candidate is still signed by somebody who is trusted, and still for here and now.
+    fn is_still_good(&self) -> Result<()> {
+        let candidate = self.ledger.candidate().context("there is no candidate")?;
+        let admitted = admission::read(&serde_json::to_vec(&candidate.desired)?, &self.parts.keys)?;
+        admission::still_good(&admitted, &self.here()?)
+    }
+
+    fn refuse(&mut self, reason: String) {
+        if self.refused.as_ref() != Some(&reason) {
+            warn!("an update is refused: {reason}");
+            self.refused = Some(reason);
+        }
     }
 
     fn begin(&mut self, admitted: &Admitted) -> Result<()> {
-        ensure!(self.ledger.trial().is_none(), "another release is on trial; it is taken when that is over");
         block_in_place(|| self.ledger.begin(admitted))?;
-        self.stage = Stage::Idle;
-        self.shadow = None;
-        self.receive()
-    }
-
-    /// Takes up what the ledger says was under way.
-    fn resume(&mut self) {
-        let (phase, _) = self.ledger.phase();
-        let resumed = match phase {
-            Phase::Receiving | Phase::Verified | Phase::Staged | Phase::Shadow => self.receive(),
-            _ => Ok(()),
-        };
-        if let Err(e) = resumed {
-            warn!("an update that was under way cannot go on: {e:#}");
-        }
+        (self.stage, self.shadow, self.held) = (Stage::Idle, None, None);
+        Ok(())
     }
 
     fn store(&self) -> Result<Store> {
@@ -326,14 +393,13 @@ impl Updater {
         Store::open(&self.ledger.chunks(), &bundles)
     }
 
-    fn receive(&mut self) -> Result<()> {
-        let release = self.ledger.candidate().context("there is no candidate")?.release.clone();
+    /// Takes the candidate up where it is.
+    fn receive(&self) -> Result<Stage> {
+        self.is_still_good()?;
+        let release = &self.ledger.candidate().context("there is no candidate")?.release;
         let store = block_in_place(|| self.store())?;
-        let index = index_chunk(&release);
-        let transfer = Transfer::new(vec![index], self.rate());
-        self.stage = Stage::Receiving(Box::new(Receiving { store, recipes: None, transfer }));
-        self.tick(None);
-        Ok(())
+        let transfer = Transfer::new(vec![index_chunk(release)], self.rate());
+        Ok(Stage::Receiving(Box::new(Receiving { store, recipes: None, transfer })))
     }
 
     fn rate(&self) -> f64 {
@@ -342,19 +408,42 @@ impl Updater {
 
     /// One step, whatever is being done.
     fn tick(&mut self, link: Option<&Link>) {
+        let now = Instant::now();
+        if self.gathering.is_some_and(|until| now >= until) {
+            (self.gathering, self.gathered) = (None, true);
+            self.consider();
+        }
         if let Some(word) = self.parts.desk.take() {
             self.heard(word);
         }
-        let stepped = match std::mem::replace(&mut self.stage, Stage::Idle) {
-            Stage::Idle => Ok(Stage::Idle),
-            Stage::Waiting => Ok(Stage::Waiting),
-            Stage::Receiving(receiving) => self.step_receiving(receiving, link),
-            Stage::Shadow(looking) => self.step_shadow(looking),
-            Stage::Trial { frames, moved } => self.step_trial(frames, moved),
-        };
-        match stepped {
-            Ok(stage) => self.stage = stage,
-            Err(e) => self.give_up(&format!("{e:#}")),
+        if now >= self.again {
+            self.again = now + AGAIN;
+            if self.refused.is_some() {
+                self.decided = None; // a clock, a disk or a date may have changed
+            }
+            if self.decided.is_none() && !self.wanted.is_empty() && self.gathering.is_none() {
+                self.consider();
+            }
+            self.noted(Ledger::save);
+        }
+        if self.held.as_ref().is_none_or(|(_, until)| now >= *until) {
+            self.held = None;
+            let stepped = match std::mem::replace(&mut self.stage, Stage::Idle) {
+                Stage::Idle if self.ledger.candidate().is_some() && self.ledger.trial().is_none() => self.receive(),
+                Stage::Idle => Ok(Stage::Idle),
+                Stage::Waiting => Ok(Stage::Waiting),
+                Stage::Receiving(receiving) => self.step_receiving(receiving, link),
+                Stage::Shadow(looking) => self.step_shadow(looking),
+                Stage::Trial { frames, moved } => self.step_trial(frames, moved),
+            };
+            match stepped {
+                Ok(stage) => self.stage = stage,
+                Err(e) if is_ours(&e) && self.ledger.trial().is_none() => {
+                    warn!("an update waits: {e:#}");
+                    self.held = Some((format!("{e:#}"), now + AGAIN));
+                }
+                Err(e) => self.give_up(&format!("{e:#}")),
+            }
         }
         self.report();
     }
@@ -368,6 +457,8 @@ impl Updater {
                 let missing = block_in_place(|| receiving.store.missing(&release, &recipes));
                 receiving.transfer = Transfer::new(missing, self.rate());
                 receiving.recipes = Some(recipes);
+            } else if receiving.transfer.is_done() {
+                receiving.transfer = Transfer::new(vec![wanted], self.rate()); // it came, and is damaged already
             }
         }
         self.transferred = receiving.transfer.progress();
@@ -403,6 +494,7 @@ impl Updater {
         self.ledger.advance(Phase::Staged)?;
         info!(name = release.name, counter = release.counter, "an update has proved itself and looks on");
         self.ledger.advance(Phase::Shadow)?;
+        let _ = self.parts.tap.take(); // of a time before
         Ok(Stage::Shadow(Box::new(Looking { prover, shadow: Shadow::default(), shown: None })))
     }
 
@@ -412,18 +504,25 @@ impl Updater {
         if let Some((found, ms)) = answer
             && let Some(seen) = looking.shown.take()
         {
+            let wanted = self.parts.config.cameras.get(seen.camera).map_or(&[][..], |camera| &camera.classes);
+            let looked_for = |found: &Found| wanted.is_empty() || wanted.iter().any(|p| glob(p, &found.class));
+            let found: Vec<Found> = found.into_iter().filter(looked_for).collect();
             looking.shadow.add(&seen.findings, seen.ms, &found, ms);
+            self.shadow = Some(looking.shadow.report());
         }
-        let report = looking.shadow.report();
-        self.shadow = Some(report);
-        if report.frames >= u64::from(promotion.shadow_frames) {
-            if report.frames > 0 {
+        if looking.shadow.frames() >= u64::from(promotion.shadow_frames) {
+            if let Some(report) = self.shadow.filter(|report| report.frames > 0) {
                 report.judge(&promotion).map_err(|reason| anyhow!(reason))?;
             }
             if promotion.approve || self.parts.config.update.approve {
                 info!("an update waits for the command approve");
                 return Ok(Stage::Waiting);
             }
+            // While the broker is away nobody knows whether it is still wanted.
+            if !self.gathered || self.gathering.is_some() {
+                return Ok(Stage::Shadow(looking));
+            }
+            drop(looking); // and its process with it, before a third copy of the network is made
             return self.promote();
         }
         if looking.shown.is_none() {
@@ -441,10 +540,13 @@ impl Updater {
 
     /// The candidate becomes the active bundle, between two frames.
     fn promote(&mut self) -> Result<Stage> {
+        self.is_still_good()?;
         let candidate = self.ledger.candidate().context("there is no candidate")?.clone();
         let bundle = block_in_place(|| boot::open(&self.ledger, candidate.installed))?;
+        let before = self.parts.pipeline.tally();
+        let baseline = (before.frames > 0).then(|| before.seconds / before.frames as f64);
         // From here on a crash of this process counts as one of the bundle.
-        block_in_place(|| self.ledger.try_out())?;
+        block_in_place(|| self.ledger.try_out(baseline))?;
         self.swap_in(&bundle)?;
         info!(name = candidate.release.name, counter = candidate.release.counter, "an update is on trial");
         Ok(Stage::Trial { frames: 0, moved: Instant::now() })
@@ -452,7 +554,7 @@ impl Updater {
 
     fn swap_in(&mut self, bundle: &Bundle) -> Result<()> {
         let Parts { config, environment, pipeline, keeper, school, outbox, .. } = &self.parts;
-        let (inspectors, mark) = block_in_place(|| engine::inspectors(config, environment, bundle))?;
+        let (inspectors, mark) = block_in_place(|| boot::guarded(|| engine::inspectors(config, environment, bundle)))?;
         let alike = mark.is_like(&self.mark);
         if !alike {
             warn!("the new network sees otherwise: cameras learn anew, and what was taught has to be taught again");
@@ -480,18 +582,30 @@ impl Updater {
             tally.failed,
             tally.frames
         );
+        if let (Some(baseline), FEW..) = (trial.baseline, tally.frames) {
+            let slowdown = tally.seconds / tally.frames as f64 / baseline.max(1e-6);
+            let most = trial.promotion.max_slowdown;
+            ensure!(
+                slowdown <= most,
+                "on trial it is {slowdown:.1} times as slow as the one before, {most} are allowed"
+            );
+        }
         let moved = if tally.frames == frames && tally.under_way > 0 { moved } else { Instant::now() };
         if moved.elapsed() > HANGS {
             // A thread cannot be ended from outside; the process can, and the one before is active when it comes back.
-            self.give_up("on trial it hangs");
+            self.noted(|ledger| ledger.give_up("on trial it hangs"));
             error!("the bundle on trial hangs: inspectd ends and starts again with the one before");
             std::process::exit(i32::from(Exit::Software as u8));
         }
         if tally.frames >= u64::from(trial.promotion.trial_frames) {
-            block_in_place(|| self.ledger.commit())?;
-            if let Ok(store) = Store::open(&self.ledger.chunks(), &[]) {
-                store.clear();
+            if let Err(e) = block_in_place(|| self.ledger.commit()) {
+                warn!("an update cannot be committed yet: {e:#}");
+                self.held = Some((format!("{e:#}"), Instant::now() + Duration::from_secs(5)));
+                return Ok(Stage::Trial { frames: tally.frames, moved: Instant::now() });
             }
+            clean(&self.ledger);
+            self.decided = None; // something else may be wanted by now
+            self.again = Instant::now();
             info!(name = self.active.name, version = self.active.version, "an update is committed");
             return Ok(Stage::Idle);
         }
@@ -504,7 +618,7 @@ impl Updater {
                 Ok(stage) => self.stage = stage,
                 Err(e) => self.give_up(&format!("{e:#}")),
             },
-            (Word::RollBack(by), Stage::Receiving(_) | Stage::Shadow(_) | Stage::Waiting | Stage::Trial { .. }) => {
+            (Word::RollBack(by), _) if self.ledger.candidate().is_some() => {
                 self.give_up(&format!("rolled back by {by}"));
             }
             _ => {}
@@ -515,8 +629,10 @@ impl Updater {
     fn give_up(&mut self, reason: &str) {
         warn!("an update is given up: {reason}");
         let was_active = self.ledger.trial().is_some();
-        self.stage = Stage::Idle;
+        (self.stage, self.held) = (Stage::Idle, None);
+        (self.decided, self.again) = (None, Instant::now()); // something else may be wanted by now
         self.noted(|ledger| ledger.give_up(reason));
+        clean(&self.ledger);
         if was_active && let Err(e) = self.restore() {
             error!("the bundle before cannot be taken up again, inspectd starts anew: {e:#}");
             std::process::exit(i32::from(Exit::Software as u8));
@@ -541,16 +657,26 @@ impl Updater {
         }
     }
 
-    fn report(&self) {
+    fn report(&mut self) {
         let (phase, reason) = self.ledger.phase();
-        let candidate = self.ledger.candidate().map(|c| reference(&c.release, c.installed.release));
+        let reason = reason.map(str::to_owned);
         let waits = matches!(self.stage, Stage::Waiting).then(|| "it waits for the command approve".to_owned());
+        let held = self.held.as_ref().map(|(reason, _)| reason.clone());
+        let reason = waits.or(held).or_else(|| self.refused.clone()).or(reason);
+        self.parts.desk.show(phase, matches!(self.stage, Stage::Waiting));
+        // Figures change with every chunk and frame; once a second is often enough.
+        let (last, at) = &self.reported;
+        if last.as_ref() == Some(&(phase, reason.clone())) && at.elapsed() < FIGURES {
+            return;
+        }
+        self.reported = (Some((phase, reason.clone())), Instant::now());
+        let candidate = self.ledger.candidate().map(|c| reference(&c.release, c.installed.release));
         let (received, needed) = self.transferred;
         let share = |done: u64, all: u64| if all == 0 { 0.0 } else { (done as f64 / all as f64).min(1.0) };
         let progress = match (&self.stage, self.ledger.trial(), self.ledger.candidate()) {
             (Stage::Receiving(_), ..) => share(received, needed),
             (Stage::Shadow(looking), _, Some(c)) => {
-                share(looking.shadow.report().frames, c.release.promotion.shadow_frames.into())
+                share(looking.shadow.frames(), c.release.promotion.shadow_frames.into())
             }
             (Stage::Trial { frames, .. }, Some(trial), _) => share(*frames, trial.promotion.trial_frames.into()),
             (Stage::Waiting, ..) => 1.0,
@@ -560,7 +686,7 @@ impl Updater {
             schema: SCHEMA.into(),
             phase,
             progress: (progress * 100.0).floor() / 100.0,
-            reason: waits.or_else(|| self.refused.clone()).or(reason.map(str::to_owned)),
+            reason,
             wanted: self.about,
             active: self.active.clone(),
             release: self.ledger.active().map(|a| a.release),
@@ -570,11 +696,28 @@ impl Updater {
             shadow: self.shadow,
             floor: self.ledger.floor().map_or(0, |floor| floor.counter),
         };
-        self.parts.desk.show(phase, matches!(self.stage, Stage::Waiting));
         if let Ok(payload) = serde_json::to_vec(&reported) {
             self.parts.board.set(&self.parts.topics.reported(), payload);
         }
     }
+}
+
+/// Throws away what an update has left: chunks, and half-made bundles.
+fn clean(ledger: &Ledger) {
+    block_in_place(|| {
+        if let Ok(store) = Store::open(&ledger.chunks(), &[]) {
+            store.clear();
+        }
+        for slot in [Slot::A, Slot::B].map(|slot| ledger.folder(slot)) {
+            let _ = std::fs::remove_dir_all(slot.with_extension("new")); // most often there is none
+            let _ = std::fs::remove_dir_all(slot.with_extension("old"));
+        }
+    });
+}
+
+/// Whether an error is this machine's (a full disk, no more processes), and not the candidate's.
+fn is_ours(error: &anyhow::Error) -> bool {
+    error.chain().any(<dyn std::error::Error>::is::<std::io::Error>)
 }
 
 fn reference(release: &Release, sha256: Digest) -> CandidateRef {
