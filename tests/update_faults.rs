@@ -258,13 +258,14 @@ fn models_that_are_signed_and_bad_are_given_up_while_the_old_one_inspects() {
         (nodes, weights)
     };
     type Spoiled = (Vec<NodeProto>, Vec<TensorProto>);
-    let cases: [(&str, Spoiled, &[&str], &str); 6] = [
+    let cases: [(&str, Spoiled, &[&str], &str); 7] = [
         ("2.0.0", nan(), &[], "beside the active one"),
         ("2.0.1", shapes(), &[], "beside the active one"),
         ("2.0.2", slow(12), &[], "times as slow as the active one"),
         ("2.0.3", slow(400), &[], "within 20 s|over 10 s for a frame"),
         ("2.0.4", memory(), &[], "beside the active one|ended its process"),
         ("2.0.5", nan(), &["--shadow-frames", "0"], "on trial it fails on"),
+        ("2.0.6", slow(12), &["--shadow-frames", "0"], "on trial it is"),
     ];
     for (n, (version, (nodes, weights), more, reason)) in cases.into_iter().enumerate() {
         let bundle = plant.bundle(version, |_| {});

@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde_json::Value;
 
 use crate::support::plant::{Plant, said};
-use crate::support::{INSPECTD, eventually};
+use crate::support::{INSPECTD, eventually, soak};
 
 #[test]
 fn an_update_is_pushed_tried_out_and_committed_while_inspection_goes_on() {
@@ -134,4 +134,73 @@ fn it_waits_for_approval_and_goes_back_when_it_is_told_to() {
     let reported = plant.wait_for("back", |r| r["phase"] == "rolled_back");
     assert_eq!(reported["active"]["version"], "1.1.0", "{reported}");
     assert!(push.wait().unwrap().code() == Some(69), "the push says that it has failed");
+}
+
+#[test]
+fn what_is_withdrawn_while_the_gateway_is_off_is_not_taken_and_what_was_given_up_has_to_be_signed_again() {
+    let plant = Plant::new();
+    let daemon = plant.gateway("");
+    daemon.wait_for_log(30, "connected");
+    eventually(20, "the gateway's state", || plant.broker.retained("inspect/v1/test/gw/state"));
+    let new = plant.bundle("1.2.0", |_| {});
+    let release = plant.sign(&new, "5", &["--approve"]);
+    let mut push = plant.pushing(&release, &new);
+    plant.wait_for("it waits", |r| r["reason"] == "it waits for the command approve");
+    assert!(daemon.terminate(5).success());
+    let _ = (push.kill(), push.wait());
+    plant.desired(b"");
+    let daemon = plant.gateway("");
+    plant.wait_for("it is dropped", |r| r["phase"] == "idle" && r["candidate"].is_null());
+    assert!(!plant.path("state/model/a.new").exists());
+    // Wanted again, and given up by an operator: the same text is not taken any more.
+    let desired = std::fs::read(plant.path(&release).join("desired.json")).unwrap();
+    plant.desired(&desired);
+    plant.wait_for("it waits", |r| r["reason"] == "it waits for the command approve");
+    let url = plant.broker.url();
+    plant.model(&["rollback", "--broker", &url, "--to", "test/gw"]);
+    let reported = plant.wait_for("given up", |r| r["phase"] == "rolled_back");
+    assert_eq!(reported["reason"], "rolled back by an operator");
+    let next = plant.sign(&new, "6", &[]);
+    assert!(plant.push(&next, &new).status.success(), "{}", daemon.log());
+    plant.desired(&desired);
+    let reason = "it was given up on this gateway, and has to be signed again: rolled back by an operator";
+    plant.wait_for("refusal", |r| r["reason"] == reason && r["active"]["version"] == "1.2.0");
+}
+
+#[test]
+fn frames_and_alarms_go_on_as_before_while_an_update_is_taken() {
+    let plant = Plant::new();
+    let daemon = plant.gateway("");
+    daemon.wait_for_log(30, "connected");
+    eventually(20, "the gateway's state", || plant.broker.retained("inspect/v1/test/gw/state"));
+    let results = plant.broker.subscribe("inspect/v1/test/gw/cameras/boards/results");
+    let span = std::time::Duration::from_secs(if soak() { 30 } else { 5 });
+    std::thread::sleep(span);
+    let before = results.json().len();
+    let new = plant.bundle("1.2.0", |_| {});
+    let release = plant.sign(&new, "5", &["--shadow-frames", if soak() { "200" } else { "20" }]);
+    assert!(plant.push(&release, &new).status.success());
+    let during = results.json().len();
+    std::thread::sleep(span);
+    let all = results.json();
+    let figures = |part: &[Value]| {
+        let seqs: Vec<u64> = part.iter().map(|r| r["seq"].as_u64().unwrap()).collect();
+        let span = seqs[seqs.len() - 1] - seqs[0] + 1;
+        let mut latencies: Vec<f64> = part.iter().map(|r| r["latency_ms"].as_f64().unwrap()).collect();
+        latencies.sort_by(f64::total_cmp);
+        (
+            seqs.len() as u64,
+            span - seqs.len() as u64,
+            latencies[latencies.len() / 2],
+            latencies[latencies.len() * 99 / 100],
+        )
+    };
+    for (what, part) in [("before", &all[..before]), ("during", &all[before..during]), ("after", &all[during..])] {
+        let (frames, left_out, p50, p99) = figures(part);
+        println!("{what}: {frames} frames, {left_out} left out, latency p50 {p50:.0} ms, p99 {p99:.0} ms");
+    }
+    // Models by which frames were judged change once, and no frame is left out there.
+    let events = plant.broker.retained("inspect/v1/test/gw/state").unwrap();
+    assert_eq!(events["bundle"]["version"], "1.2.0");
+    assert!(figures(&all[before..]).1 <= all.len() as u64 / 10);
 }
