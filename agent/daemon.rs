@@ -5,20 +5,19 @@
 
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::Ordering;
-use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::mpsc::{self};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow};
-use jiff::Timestamp;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing::{error, info, warn};
 
 use crate::anomaly::memory::Mark;
 use crate::anomaly::shelf::Shelf;
 use crate::backoff::Backoff;
+use crate::clerk::{Clerk, Verdicts};
 use crate::command::{Letterbox, Office};
 use crate::config::{CameraConfig, Config, GatewayConfig, OutboxConfig};
 use crate::engine;
@@ -32,7 +31,7 @@ use crate::model::runtime::Environment;
 use crate::mqtt::board::Board;
 use crate::mqtt::discovery;
 use crate::mqtt::link::{LinkOptions, Receipt};
-use crate::mqtt::payload::{ModelRef, Transition};
+use crate::mqtt::payload::ModelRef;
 use crate::mqtt::session::{Passing, Session};
 use crate::mqtt::status::LinkStatus;
 use crate::mqtt::topics::Topics;
@@ -45,15 +44,12 @@ use crate::update::boot::{self, Booted};
 use crate::update::desk::Desk;
 use crate::update::tap::Tap;
 use crate::update::updater::{self, Updater};
-use crate::verdict::Verdict;
-use crate::verdict::book::{AlarmBook, Entry, Identity};
+use crate::verdict::book::{AlarmBook, Identity};
 use crate::verdict::rules::Rules;
 use crate::verdict::scorecard::Scorecard;
 
 /// Verdicts between the workers and the alarm thread, each with its picture.
 const VERDICTS: usize = 4;
-/// How often alarms are looked at for what the time changes.
-const BOOK_TICK: Duration = Duration::from_secs(1);
 /// Results on their way to the session.
 const RESULTS: usize = 256;
 /// The end takes at most this long, whatever hangs.
@@ -199,58 +195,86 @@ async fn live(
     info!(cameras = pipeline.lanes.len(), "inspecting");
 
     tokio::spawn(stop_at(signals, stop.clone(), asked));
-    let mut tick = tokio::time::interval(report::TICK);
-    let mut save = tokio::time::interval(keeper::EVERY);
-    let mut failed = None;
-    loop {
-        tokio::select! {
-            _ = tick.tick() => reporter.tick(&board),
-            _ = save.tick() => {
-                let keeper = Arc::clone(&keeper);
-                drop(tokio::task::spawn_blocking(move || keeper.save()));
-            }
-            () = stop.stopped() => break,
-        }
-        // None of these ends by itself; if one has, inspection or delivery has stopped in silence.
-        if let Some(thread) = threads.iter().find(|t| t.is_finished()) {
-            failed = Some(format!("the thread {} has died", thread.thread().name().unwrap_or_default()));
-        } else if office.is_finished() {
-            failed = Some("the thread commands has died".to_owned());
-        } else if session.is_finished() {
-            failed = Some("the broker's session has died".to_owned());
-        } else if updater.as_ref().is_some_and(tokio::task::JoinHandle::is_finished) {
-            failed = Some("the updater has died".to_owned());
-        }
-        if failed.is_some() && !stop.is_set() {
-            break;
-        }
-        failed = None;
-    }
-    info!("stopping");
-    let deadline = tokio::time::Instant::now() + FAREWELL;
+    let running = Running { threads, recording, keeper, updater, last, session };
+    let failed = running.watch(&mut reporter, &board, &office, &stop).await;
     stop.set();
-    let joined = tokio::task::spawn_blocking(move || threads.into_iter().for_each(|t| drop(t.join())));
-    if tokio::time::timeout(Duration::from_secs(1), joined).await.is_err() {
-        // Either a driver hangs, or the disk is full and what was decided cannot be recorded.
-        recording.set();
-        tokio::time::sleep(Duration::from_millis(300)).await;
-    }
-    let saved = tokio::task::spawn_blocking(move || keeper.save());
-    if tokio::time::timeout(Duration::from_secs(1), saved).await.is_err() {
-        warn!("the disk took too long; what cameras have learned in the last minute may be lost");
-    }
-    if let Some(updater) = updater
-        && tokio::time::timeout(Duration::from_millis(500), updater).await.is_err()
-    {
-        warn!("an update was cut off; it goes on at the next start");
-    }
-    reporter.stopped(&board);
-    last.set();
-    if tokio::time::timeout_at(deadline, session).await.is_err() {
-        warn!("the broker took too long; what is left is sent after the next start");
-    }
+    running.end(&mut reporter, &board).await;
     summarise(&pipeline, &cards);
     failed.map_or(Ok(()), |reason| Err(anyhow!("{reason}; the service manager should start inspectd again")))
+}
+
+/// What runs until the end, and ends after the cameras.
+struct Running {
+    threads: Vec<JoinHandle<()>>,
+    recording: Stop,
+    keeper: Arc<Keeper>,
+    updater: Option<tokio::task::JoinHandle<()>>,
+    last: Stop,
+    session: tokio::task::JoinHandle<()>,
+}
+
+impl Running {
+    /// Until `stop`, or until something has died; then what.
+    async fn watch(
+        &self,
+        reporter: &mut Reporter,
+        board: &Board,
+        office: &JoinHandle<()>,
+        stop: &Stop,
+    ) -> Option<String> {
+        let mut tick = tokio::time::interval(report::TICK);
+        let mut save = tokio::time::interval(keeper::EVERY);
+        loop {
+            tokio::select! {
+                _ = tick.tick() => reporter.tick(board),
+                _ = save.tick() => {
+                    let keeper = Arc::clone(&self.keeper);
+                    drop(tokio::task::spawn_blocking(move || keeper.save()));
+                }
+                () = stop.stopped() => return None,
+            }
+            // None of these ends by itself; if one has, inspection or delivery has stopped in silence.
+            let failed = if let Some(thread) = self.threads.iter().find(|t| t.is_finished()) {
+                Some(format!("the thread {} has died", thread.thread().name().unwrap_or_default()))
+            } else if office.is_finished() {
+                Some("the thread commands has died".to_owned())
+            } else if self.session.is_finished() {
+                Some("the broker's session has died".to_owned())
+            } else if self.updater.as_ref().is_some_and(tokio::task::JoinHandle::is_finished) {
+                Some("the updater has died".to_owned())
+            } else {
+                None
+            };
+            if failed.is_some() {
+                return failed.filter(|_| !stop.is_set());
+            }
+        }
+    }
+
+    async fn end(self, reporter: &mut Reporter, board: &Board) {
+        info!("stopping");
+        let deadline = tokio::time::Instant::now() + FAREWELL;
+        let joined = tokio::task::spawn_blocking(move || self.threads.into_iter().for_each(|t| drop(t.join())));
+        if tokio::time::timeout(Duration::from_secs(1), joined).await.is_err() {
+            // Either a driver hangs, or the disk is full and what was decided cannot be recorded.
+            self.recording.set();
+            tokio::time::sleep(Duration::from_millis(300)).await;
+        }
+        let saved = tokio::task::spawn_blocking(move || self.keeper.save());
+        if tokio::time::timeout(Duration::from_secs(1), saved).await.is_err() {
+            warn!("the disk took too long; what cameras have learned in the last minute may be lost");
+        }
+        if let Some(updater) = self.updater
+            && tokio::time::timeout(Duration::from_millis(500), updater).await.is_err()
+        {
+            warn!("an update was cut off; it goes on at the next start");
+        }
+        reporter.stopped(board);
+        self.last.set();
+        if tokio::time::timeout_at(deadline, self.session).await.is_err() {
+            warn!("the broker took too long; what is left is sent after the next start");
+        }
+    }
 }
 
 fn open_book(
@@ -279,9 +303,6 @@ async fn stop_at([mut terminate, mut interrupt]: [Signal; 2], stop: Stop, asked:
         std::process::exit(i32::from(Exit::Software as u8));
     });
 }
-
-/// Verdicts, each with its lane's index.
-type Verdicts = Receiver<(usize, Verdict)>;
 
 /// Threads of cameras and workers, and what comes of them; it ends when the last worker has.
 fn inspecting(
@@ -357,99 +378,4 @@ fn update_options(config: &Config, identity: &Identity) -> LinkOptions {
 fn spawn(threads: &mut Vec<JoinHandle<()>>, name: String, f: impl FnOnce() + Send + 'static) -> Result<()> {
     threads.push(thread::Builder::new().name(name).spawn(f).context("no thread could be started")?);
     Ok(())
-}
-
-/// Turns verdicts into alarms and results, on a thread of its own.
-struct Clerk {
-    book: Arc<Mutex<AlarmBook>>,
-    rules: Rules,
-    outbox: Arc<Outbox>,
-    results: Results,
-    pipeline: Arc<Pipeline>,
-    /// For a candidate that looks on.
-    tap: Arc<Tap>,
-    /// Ends the retrying of a record that the disk refuses.
-    stop: Stop,
-    /// When alarms were last looked at for what the time changes.
-    ticked: Instant,
-}
-
-impl Clerk {
-    fn work(mut self, verdicts: &Verdicts, cards: &Mutex<Vec<Scorecard>>) {
-        loop {
-            if self.ticked.elapsed() >= BOOK_TICK {
-                self.ticked = Instant::now();
-                self.tick();
-            }
-            let (at, mut verdict) = match verdicts.recv_timeout(BOOK_TICK) {
-                Ok(verdict) => verdict,
-                Err(RecvTimeoutError::Timeout) => continue,
-                Err(RecvTimeoutError::Disconnected) => return,
-            };
-            let pipeline = Arc::clone(&self.pipeline);
-            let lane = &pipeline.lanes[at];
-            let name = &lane.feed.name;
-            self.tap.offer(&verdict, at, lane.roi());
-            if let Some(size) = verdict.frame().map(|frame| (frame.image.width, frame.image.height)) {
-                self.rules.apply(name, size, &mut verdict.findings);
-            }
-            // Decided and recorded in one go, so that no command comes between.
-            let mut book = lock(&self.book);
-            let entry = book.decide(name, &verdict, Timestamp::now());
-            let recorded = book.record(&entry, &self.outbox);
-            lane.suppressed.store(book.suppressed(name), Ordering::Relaxed);
-            book.waiting = recorded.is_err();
-            drop(book);
-            if let Some(truth) = verdict.frame().and_then(|f| f.image.truth.as_ref()) {
-                let raised: Vec<_> =
-                    entry.changes().filter(|(t, _)| *t == Transition::Raised).map(|(_, b)| b.bbox).collect();
-                let ready = lane.with_judge(|j| j.check().is_none_or(|c| c.standing().is_calibrated()));
-                cards.lock().unwrap_or_else(PoisonError::into_inner)[at].add(truth, &raised, ready);
-            }
-            self.see_through(&entry, recorded);
-            self.results.send(&lane.feed.name, &verdict);
-        }
-    }
-
-    /// What the passing of time changes.
-    fn tick(&self) {
-        let mut book = lock(&self.book);
-        let entry = book.tick(Timestamp::now());
-        match book.record(&entry, &self.outbox) {
-            Ok(()) => {
-                book.apply(&entry);
-                said(&entry);
-            }
-            Err(e) => warn!("what comes off the shelf is tried again in a second: {e:#}"),
-        }
-    }
-
-    /// Records until it holds: while the disk refuses, this thread waits, the workers wait behind it, and the cameras
-    /// drop frames; but nothing that was decided is lost.
-    fn see_through(&self, entry: &Entry, mut recorded: Result<()>) {
-        let mut backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(10));
-        while let Err(e) = recorded {
-            error!("an alarm cannot be recorded: {e:#}; inspection waits until it can");
-            self.outbox.set_trouble(Some(format!("alarms cannot be recorded, inspection waits: {e:#}")));
-            if self.stop.wait(backoff.next_delay()) {
-                error!("stopped before an alarm could be recorded");
-                return;
-            }
-            let mut book = lock(&self.book);
-            recorded = book.record(entry, &self.outbox);
-            book.waiting = recorded.is_err();
-        }
-        self.outbox.set_trouble(None);
-        said(entry);
-    }
-}
-
-fn lock(book: &Mutex<AlarmBook>) -> MutexGuard<'_, AlarmBook> {
-    book.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-fn said(entry: &Entry) {
-    for (transition, body) in entry.changes() {
-        info!(camera = %body.camera, class = %body.class, score = body.score, alarm = %body.alarm, "{transition:?}");
-    }
 }

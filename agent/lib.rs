@@ -8,6 +8,7 @@ pub mod asyncapi;
 pub mod backoff;
 pub mod bench;
 pub mod check;
+pub mod clerk;
 pub mod command;
 pub mod config;
 pub mod daemon;

@@ -39,7 +39,7 @@ enum Command {
         a.png@120,40,180,90 b.png@15,200,70,260\n\nThe same by alarms: the MQTT command `teach`, see `inspectd schema teach`.")]
     Teach(teach::Args),
     /// Sign bundles and bring them to gateways.
-    Model(publish::Args),
+    Model(Box<publish::Args>),
     /// Print alarms as they come, a line each.
     #[command(after_help = "Example:\n  inspectd watch --broker mqtt://localhost:1883 --images snapshots")]
     Watch(watch::Args),

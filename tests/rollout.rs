@@ -67,7 +67,7 @@ async fn gateway(url: String, n: usize, key: String, dir: PathBuf, fails: bool, 
             Ok(Event::Message { topic, payload, .. }) if topic == topics.desired()[0] => {
                 if !payload.is_empty() && work.is_none() {
                     let admitted = admission::admit(&payload, &keys, &here).unwrap();
-                    let index = admitted.release.index;
+                    let index = admitted.release.index.unwrap();
                     let wanted = Wanted {
                         blob: index.sha256,
                         n: 0,
@@ -117,7 +117,7 @@ async fn gateway(url: String, n: usize, key: String, dir: PathBuf, fails: bool, 
                 tokio::time::sleep(Duration::from_secs(3)).await;
                 return;
             }
-            let chunk = Chunk { bytes: release.index.bytes as usize, sha256: release.index.sha256 };
+            let chunk = Chunk { bytes: release.index.unwrap().bytes as usize, sha256: release.index.unwrap().sha256 };
             let index = store.get(&chunk).unwrap();
             let found = index::decode(release, &index).unwrap();
             *transfer = Transfer::new(store.missing(release, &found), 8e6);

@@ -5,8 +5,9 @@ use std::time::Duration;
 
 use serde_json::Value;
 
+use crate::support::daemon::Daemon;
 use crate::support::plant::{Plant, said};
-use crate::support::{INSPECTD, eventually, soak};
+use crate::support::{INSPECTD, eventually, root, soak};
 
 #[test]
 fn an_update_is_pushed_tried_out_and_committed_while_inspection_goes_on() {
@@ -203,4 +204,29 @@ fn frames_and_alarms_go_on_as_before_while_an_update_is_taken() {
     let events = plant.broker.retained("inspect/v1/test/gw/state").unwrap();
     assert_eq!(events["bundle"]["version"], "1.2.0");
     assert!(figures(&all[before..]).1 <= all.len() as u64 / 10);
+}
+
+#[test]
+fn an_order_of_a_few_hundred_bytes_makes_a_model_on_the_spot() {
+    let plant = Plant::new();
+    let base = root().join("models/base").display().to_string();
+    let config = plant.config("", &base);
+    let daemon = Daemon::start(&config);
+    daemon.wait_for_log(60, "connected");
+    eventually(20, "the gateway's state", || plant.broker.retained("inspect/v1/test/gw/state"));
+    let args =
+        ["sign", "--order-from", &base, "--classes", "pcb/*", "--size", "small", "--input", "256", "--key", "line.key"];
+    let more = ["--counter", "5", "--out", "order", "--shadow-frames", "10", "--trial-frames", "20"];
+    plant.model(&[&args[..], &more].concat());
+    let (url, begun) = (plant.broker.url(), std::time::Instant::now());
+    let out = plant.try_model(&["push", "order", "--broker", &url, "--to", "test/gw"]);
+    assert!(out.status.success(), "{}\n{}", said(&out), daemon.log());
+    let reported = plant.reported();
+    let name = reported["active"]["name"].as_str().unwrap();
+    assert!(name.contains("small") && name.contains("256") && reported["phase"] == "committed", "{reported}");
+    let desired = std::fs::metadata(plant.path("order/desired.json")).unwrap().len();
+    println!("{desired} bytes, {:.1} s: {name}", begun.elapsed().as_secs_f64());
+    assert!(daemon.terminate(5).success());
+    let again = Daemon::start(&config);
+    again.wait_for_log(60, name);
 }

@@ -7,6 +7,7 @@ use tokio::time::Instant;
 use super::link::{Link, Token};
 use super::pace::Pace;
 use super::payload::AlarmEvent;
+use super::session::Passing;
 use crate::outbox::{Kind, Lane, Queued};
 
 /// Room for the header of a packet.
@@ -72,6 +73,17 @@ impl Flight {
 
     pub(super) fn fits(&self, topic: &str, payload: &[u8]) -> bool {
         payload.len() + topic.len() + HEADER <= self.max_packet
+    }
+
+    /// Sends a result, or leaves it out.
+    pub(super) fn pass(&mut self, result: Passing) {
+        if self.fits(&result.topic, &result.payload) {
+            let Passing { topic, payload, qos, expiry } = result;
+            let token = self.link.publish(&topic, payload, qos, false, expiry);
+            if let (Some(token), 1) = (token, qos) {
+                self.sent.insert(token, (Sent::Other, Instant::now()));
+            }
+        }
     }
 
     /// Why something does not fit.

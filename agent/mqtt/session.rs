@@ -28,7 +28,7 @@ use tracing::{error, info, warn};
 
 use super::board::Board;
 use super::flight::{Flight, Sent, marked};
-use super::link::{Event, Link, LinkOptions, Receipt};
+use super::link::{Event, Link, LinkOptions, Receipt, Token};
 use super::status::LinkStatus;
 use super::suspect::Suspect;
 use crate::backoff::Backoff;
@@ -242,30 +242,13 @@ impl Session {
                             flight.flush_at.get_or_insert(Instant::now() + FLUSH);
                         }
                     }
-                    Event::Rejected { token, reason, passing } => {
-                        flight.proved = true;
-                        let reason = format!("the broker refuses it: {reason}");
-                        match flight.sent.remove(&token) {
-                            Some((Sent::Row(lane, id), _)) => {
-                                flight.trial = false;
-                                flight.rows[lane as usize] -= 1;
-                                self.suspects[lane as usize].acknowledged();
-                                if passing {
-                                    warn!("message {id} is kept for later: {reason}");
-                                    flight.again_at.get_or_insert(Instant::now() + AGAIN);
-                                } else {
-                                    block_in_place(|| self.set_aside(id, &reason));
-                                }
-                            }
-                            _ => warn!("a state or result is not published: {reason}"),
-                        }
-                    }
+                    Event::Rejected { token, reason, passing } => self.rejected(&mut flight, token, reason, passing),
                     Event::Message { receipt, topic, payload, retained } => {
                         let incoming = Incoming { topic, payload, retained, receipt };
                         if let Received::Done(reply) = self.commands.drop_in(incoming) {
                             receipt.into_iter().for_each(|receipt| flight.link.acknowledge(receipt));
                             if let Some((topic, payload)) = reply {
-                                self.pass(Passing { topic, payload, qos: 1, expiry: Some(REPLY_EXPIRY) }, &mut flight);
+                                flight.pass(Passing { topic, payload, qos: 1, expiry: Some(REPLY_EXPIRY) });
                             }
                         }
                     }
@@ -292,7 +275,7 @@ impl Session {
                 () = outbox.appended.notified() => {}
                 () = board.changed.notified() => {}
                 Some(receipt) = self.answered.recv() => flight.link.acknowledge(receipt),
-                Some(result) = self.results.recv(), if room && !flight.trial => self.pass(result, &mut flight),
+                Some(result) = self.results.recv(), if room && !flight.trial => flight.pass(result),
                 () = sleep_until(flight.flush_at.unwrap_or_else(Instant::now)), if flight.flush_at.is_some() => {
                     self.flush(&mut flight);
                 }
@@ -317,6 +300,25 @@ impl Session {
                 () = stop.stopped(), if closing.is_none() => closing = Some(Instant::now() + DRAIN),
                 () = sleep_until(closing.unwrap_or_else(Instant::now)), if closing.is_some() => {}
             }
+        }
+    }
+
+    /// The broker refuses a message: it is set aside, or kept for later where the reason passes.
+    fn rejected(&mut self, flight: &mut Flight, token: Token, reason: &str, passing: bool) {
+        flight.proved = true;
+        let reason = format!("the broker refuses it: {reason}");
+        let Some((Sent::Row(lane, id), _)) = flight.sent.remove(&token) else {
+            warn!("a state or result is not published: {reason}");
+            return;
+        };
+        flight.trial = false;
+        flight.rows[lane as usize] -= 1;
+        self.suspects[lane as usize].acknowledged();
+        if passing {
+            warn!("message {id} is kept for later: {reason}");
+            flight.again_at.get_or_insert(Instant::now() + AGAIN);
+        } else {
+            block_in_place(|| self.set_aside(id, &reason));
         }
     }
 
@@ -389,17 +391,6 @@ impl Session {
         if let Err(e) = self.outbox.set_aside(id, reason) {
             // It stays in the queue until the next connection, and is in nobody's way until then.
             error!("it could not be set aside: {e:#}");
-        }
-    }
-
-    /// Sends a result, or leaves it out.
-    fn pass(&self, result: Passing, flight: &mut Flight) {
-        if flight.fits(&result.topic, &result.payload) {
-            let Passing { topic, payload, qos, expiry } = result;
-            let token = flight.link.publish(&topic, payload, qos, false, expiry);
-            if let (Some(token), 1) = (token, qos) {
-                flight.sent.insert(token, (Sent::Other, Instant::now()));
-            }
         }
     }
 

@@ -64,9 +64,9 @@ mod tests {
         let status = LinkStatus::default();
         status.connected("5");
         status.taken_over("two of them".into());
-        tokio::time::advance(REMEMBERED - Duration::from_secs(1)).await;
+        tokio::time::advance(REMEMBERED.mul_f32(0.99)).await;
         assert_eq!(status.get().1.as_deref(), Some("two of them"));
-        tokio::time::advance(Duration::from_secs(2)).await;
+        tokio::time::advance(REMEMBERED.mul_f32(0.02)).await;
         let (state, trouble) = status.get();
         assert_eq!((state.mqtt_version.as_str(), state.connections, state.taken_over, trouble), ("5", 1, 1, None));
     }

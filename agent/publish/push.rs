@@ -39,9 +39,9 @@ pub struct Args {
     /// Folder of the release.
     #[arg(value_name = "DIR")]
     release: PathBuf,
-    /// Folder of the bundle that was signed.
+    /// Folder of the bundle that was signed; none for an order.
     #[arg(long, value_name = "DIR")]
-    bundle: PathBuf,
+    bundle: Option<PathBuf>,
     #[command(flatten)]
     broker: BrokerArgs,
     /// Which gateways: SITE/GATEWAY, with * for any text in the gateway's name.
@@ -119,11 +119,17 @@ pub fn run(args: &Args) -> Result<()> {
     let load = || -> Result<Load> {
         let text = read(RELEASE)?;
         let release = Release::read(&text)?;
-        let (index, desired) = (read(INDEX)?, read(DESIRED)?);
+        let desired = read(DESIRED)?;
         let message: Desired = serde_json::from_slice(&desired).with_context(|| format!("{DESIRED} is damaged"))?;
         ensure!(message.release.as_bytes() == text, "{DESIRED} is about another release than {RELEASE}");
-        ensure!(Digest::of(&index) == release.index.sha256, "{INDEX} is not the one that was signed");
-        let files = contents(&args.bundle, &Bundle::open(&args.bundle)?)?;
+        let Some(spec) = release.index else {
+            let (index, files) = (Vec::new(), BTreeMap::new());
+            return Ok(Load { sha256: Digest::of(&text), release, index, desired, files });
+        };
+        let index = read(INDEX)?;
+        ensure!(Digest::of(&index) == spec.sha256, "{INDEX} is not the one that was signed");
+        let dir = args.bundle.as_ref().context("--bundle is missing: the folder of the bundle that was signed")?;
+        let files = contents(dir, &Bundle::open(dir)?)?;
         for (name, spec) in &release.files {
             let same = files.get(name).is_some_and(|bytes| Digest::of(bytes) == spec.sha256);
             ensure!(same, "{name} of the bundle is not the one that was signed");
@@ -248,7 +254,8 @@ impl Push<'_> {
     /// Topics of the index and of every chunk, each chunk where it comes first, and what they hold.
     fn blobs(&self, site: &str) -> Vec<(String, Part)> {
         let (topics, mut seen) = (Topics::new(site, "-"), BTreeSet::new());
-        let mut blobs = vec![(topics.blob(&self.load.release.index.sha256.to_string(), 0), Part::Index)];
+        let index = self.load.release.index.map(|index| (topics.blob(&index.sha256.to_string(), 0), Part::Index));
+        let mut blobs = Vec::from_iter(index);
         for (name, file) in &self.load.files {
             let Some(spec) = self.load.release.files.get(name) else { continue };
             let mut offset = 0;
@@ -321,9 +328,8 @@ impl Push<'_> {
         }
         let failed = || reported.reason.clone().map(Settled::Failed);
         match reported.phase {
-            Phase::RolledBack => failed(),
             Phase::Committed if reported.release == Some(self.load.sha256) => Some(Settled::Committed),
-            Phase::Idle | Phase::Committed => failed(),
+            Phase::RolledBack | Phase::Idle | Phase::Committed => failed(),
             _ => None,
         }
     }

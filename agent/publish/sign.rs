@@ -15,9 +15,10 @@ use super::keys::{Password, secret_key};
 use crate::durable;
 use crate::exit::{Exit, OrExit};
 use crate::model::bundle::Bundle;
+use crate::model::extract::{Base, table};
 use crate::update::admission::{self, Desired};
 use crate::update::index::{self, Chunk, Digest};
-use crate::update::release::{self, FileSpec, Promotion, Release};
+use crate::update::release::{self, FileSpec, Order, Promotion, Release};
 
 /// The release in a release's folder.
 pub const RELEASE: &str = "release.json";
@@ -32,8 +33,23 @@ pub const DESIRED: &str = "desired.json";
 #[derive(clap::Args)]
 pub struct Args {
     /// Folder of the bundle.
-    #[arg(long, value_name = "DIR")]
-    bundle: PathBuf,
+    #[arg(long, value_name = "DIR", required_unless_present = "order_from")]
+    bundle: Option<PathBuf>,
+    /// In place of a bundle: gateways extract it themselves, out of this base that they have.
+    #[arg(long, value_name = "BASE_DIR", conflicts_with = "bundle")]
+    order_from: Option<PathBuf>,
+    /// With --order-from: only these classes, names with * for any text.
+    #[arg(long, value_name = "GLOB,…", value_delimiter = ',', requires = "order_from")]
+    classes: Vec<String>,
+    /// With --order-from: a median time a frame, on each gateway.
+    #[arg(long, value_name = "N", requires = "order_from")]
+    budget_ms: Option<f64>,
+    /// With --order-from: this size of the base.
+    #[arg(long, value_name = "NAME", requires = "order_from")]
+    size: Option<String>,
+    /// With --order-from: this side of the input.
+    #[arg(long, value_name = "PX", requires = "order_from")]
+    input: Option<u32>,
     /// The secret key.
     #[arg(long, value_name = "FILE")]
     key: PathBuf,
@@ -115,8 +131,10 @@ impl PromotionArgs {
 /// # Errors
 /// The bundle, the key or a value cannot be used, or the folder cannot be written.
 pub fn run(args: &Args) -> Result<()> {
-    let bundle = Bundle::open(&args.bundle).or_exit(Exit::Data)?;
-    let contents = contents(&args.bundle, &bundle).or_exit(Exit::Data)?;
+    let dir = args.bundle.as_ref().or(args.order_from.as_ref()).context("--bundle or --order-from is missing")?;
+    let bundle = Bundle::open(dir).or_exit(Exit::Data)?;
+    let order = order(args, &bundle).or_exit(Exit::Data)?;
+    let contents = if order.is_some() { BTreeMap::new() } else { contents(dir, &bundle).or_exit(Exit::Data)? };
     let chunks: Vec<Chunk> = contents.values().flat_map(|bytes| index::cut(bytes)).collect();
     let index = index::encode(chunks.iter());
     let spec = |bytes: &[u8]| FileSpec { bytes: bytes.len() as u64, sha256: Digest::of(bytes) };
@@ -143,14 +161,17 @@ pub fn run(args: &Args) -> Result<()> {
         rollback_to: args.rollback_to,
         promotion: args.promotion.promotion(),
         files: contents.iter().map(|(name, bytes)| (name.clone(), spec(bytes))).collect(),
-        index: spec(&index),
+        index: order.is_none().then(|| spec(&index)),
+        order,
     };
     let text = serde_json::to_string_pretty(&release)?;
     Release::read(text.as_bytes()).context("no gateway would take it").or_exit(Exit::Usage)?;
     let signature = signed(args, &release, &text).or_exit(Exit::NoInput)?;
     let desired = Desired { schema: admission::SCHEMA.into(), release: text.clone(), signature: signature.clone() };
     let write = |name: &str, bytes: &[u8]| durable::write(&args.out.join(name), bytes).or_exit(Exit::CannotCreate);
-    write(INDEX, &index)?;
+    if release.index.is_some() {
+        write(INDEX, &index)?;
+    }
     write(RELEASE, text.as_bytes())?;
     write(SIGNATURE, signature.as_bytes())?;
     write(DESIRED, &serde_json::to_vec(&desired)?)?;
@@ -165,6 +186,21 @@ pub fn run(args: &Args) -> Result<()> {
         args.out.display()
     );
     Ok(())
+}
+
+/// What gateways are to extract, if that is asked for; the base must be able to give it.
+fn order(args: &Args, base: &Bundle) -> Result<Option<Order>> {
+    let Some(dir) = &args.order_from else { return Ok(None) };
+    let elastic = Base::open(dir)?;
+    let classes = elastic.classes(&args.classes).context("--classes")?;
+    table::rows(&elastic, &classes, None, args.input, args.size.as_deref())?;
+    Ok(Some(Order {
+        base: base.sha256.parse().map_err(anyhow::Error::msg)?,
+        classes: args.classes.clone(),
+        budget_ms: args.budget_ms,
+        size: args.size.clone(),
+        input: args.input,
+    }))
 }
 
 fn signed(args: &Args, release: &Release, text: &str) -> Result<String> {

@@ -219,7 +219,7 @@ fn newer(admitted: &Admitted, floor: Floor) -> Result<()> {
 
 fn room(release: &Release, here: &Circumstances) -> Result<()> {
     let bytes = release.bytes().context("its sizes are too large to add up")?;
-    let index = release.index.bytes;
+    let index = release.index.map_or(0, |index| index.bytes);
     ensure!(
         bytes <= here.max_bytes,
         "its files have {bytes} bytes, {} are allowed (update.max_bundle_mib)",
@@ -243,6 +243,8 @@ mod tests {
     use crate::update::release::tests::sample;
     use crate::update::trust::tests::{pair, sign};
     use minisign::KeyPair;
+
+    type Change = fn(&mut Release, &mut Circumstances);
 
     fn here() -> Circumstances {
         Circumstances {
@@ -271,7 +273,6 @@ mod tests {
         let keys = Keyring::new(vec![pair.pk.clone()], Vec::new());
         let admitted = admit(&message(&pair, &sample()), &keys, &here()).unwrap();
         assert_eq!(admitted.release, sample());
-        type Change = fn(&mut Release, &mut Circumstances);
         let cases: [(Change, &str); 17] = [
             (|r, _| r.sites = vec!["other".into()], "it is for the sites other, not for plant-1"),
             (|r, _| r.gateways = vec!["gw-2".into()], "it is for the gateways gw-2"),
@@ -288,7 +289,7 @@ mod tests {
             (|r, _| (r.counter, r.rollback_to, r.not_before) = (5, Some(5), Some(FIRST)), "expire within a week"),
             (|r, h| (r.replaces, h.active) = (vec![Digest::of(b"a")], Some(Digest::of(b"b"))), "does not replace"),
             (|r, _| r.files.get_mut("model.onnx").unwrap().bytes = 1 << 63, "update.max_bundle_mib"),
-            (|r, _| r.index.bytes = 1 << 63, "its index has"),
+            (|r, _| r.index.as_mut().unwrap().bytes = 1 << 63, "its index has"),
             (|_, h| h.disk.0 = h.disk.1 / 20, "are to stay so"),
         ];
         for (change, reason) in cases {

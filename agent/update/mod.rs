@@ -19,6 +19,7 @@ mod disk;
 mod fail;
 pub mod index;
 pub mod ledger;
+mod made;
 pub mod prove;
 pub mod release;
 pub mod reported;

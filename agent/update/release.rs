@@ -67,10 +67,36 @@ pub struct Release {
     /// When it becomes the active one.
     #[serde(default)]
     pub promotion: Promotion,
-    /// Every file of the bundle, `bundle.json` among them.
+    /// Every file of the bundle, `bundle.json` among them; none with `order`.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub files: BTreeMap<String, FileSpec>,
-    /// Which chunks the files are made of.
-    pub index: BlobSpec,
+    /// Which chunks the files are made of; none with `order`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub index: Option<BlobSpec>,
+    /// In place of files: what to extract out of a base bundle that the gateway has.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub order: Option<Order>,
+}
+
+/// What to extract.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Order {
+    /// Hash of the base's `bundle.json`.
+    pub base: Digest,
+    /// Only these classes: names, in which `*` is any text; all where none is named.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub classes: Vec<String>,
+    /// The most accurate one whose median time a frame on the gateway is at most four fifths of this; the most accurate of all where
+    /// nothing is said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub budget_ms: Option<f64>,
+    /// This size of the base alone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub size: Option<String>,
+    /// This side of the input, in pixels, alone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub input: Option<u32>,
 }
 
 /// A file of the bundle.
@@ -157,6 +183,13 @@ impl Release {
                 && (1..=1_000_000).contains(&promotion.trial_frames),
             "promotion: min_agreement is at most 1, shadow_frames 100000, trial_frames 1 to 1000000"
         );
+        if let Some(order) = &self.order {
+            ensure!(self.files.is_empty() && self.index.is_none(), "order: there are files as well");
+            ensure!(order.classes.len() <= MAX_PATTERNS, "order.classes: at most {MAX_PATTERNS} patterns");
+            ensure!(order.budget_ms.is_none_or(|ms| ms.is_finite() && ms > 0.0), "order.budget_ms: more than zero");
+            return Ok(());
+        }
+        ensure!(self.index.is_some(), "index: it is missing");
         ensure!((1..=MAX_FILES).contains(&self.files.len()), "files: 1 to {MAX_FILES}");
         ensure!(self.files.contains_key("bundle.json"), "files: bundle.json is missing");
         for name in self.files.keys() {
@@ -200,7 +233,8 @@ pub(crate) mod tests {
             rollback_to: None,
             promotion: Promotion::default(),
             files: [("bundle.json".to_owned(), file(0)), ("model.onnx".to_owned(), file(1))].into(),
-            index: FileSpec { bytes: 72, sha256: Digest::of(&[2]) },
+            index: Some(FileSpec { bytes: 72, sha256: Digest::of(&[2]) }),
+            order: None,
         }
     }
 
@@ -225,6 +259,7 @@ pub(crate) mod tests {
             ("/sites", serde_json::json!([]), "sites: 1 to 64 patterns"),
             ("/expires", "tomorrow".into(), "expires: "),
             ("/files", serde_json::json!({}), "files: 1 to 256"),
+            ("/index", serde_json::Value::Null, "index: it is missing"),
             ("/files/model.onnx/bytes", u64::MAX.into(), "too large to add up"),
             ("/files/model.onnx/bytes", (1.5).into(), "files.model.onnx.bytes: "),
             ("/files/model.onnx/sha256", "00".into(), "files.model.onnx.sha256: "),

@@ -272,7 +272,7 @@ mod tests {
         assert_eq!(files(&slot).len(), 3);
         store.clear();
         // What is in a slot is never fetched again.
-        let mut again = made.store(&[slot.clone()]);
+        let mut again = made.store(std::slice::from_ref(&slot));
         assert!(again.missing(&made.release, &made.recipes).is_empty());
         fs::write(slot.join("model.onnx"), noise(3, 700_000)).unwrap();
         assert!(!again.missing(&made.release, &made.recipes).is_empty(), "what has changed meanwhile is");

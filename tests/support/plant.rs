@@ -50,6 +50,15 @@ impl Plant {
         self.gateway_with(more, &[])
     }
 
+    /// The configuration of a gateway that trusts the key and begins with this bundle.
+    pub fn config(&self, more: &str, with: &str) -> PathBuf {
+        let update = format!("[update]\nkeys = [\"{}\"]\n{more}", self.key());
+        let path = config_with(self.dir.path(), &self.broker.url(), &update, BOARDS);
+        let text = std::fs::read_to_string(&path).unwrap().replace(&bundle().display().to_string(), with);
+        std::fs::write(&path, text).unwrap();
+        path
+    }
+
     /// With environment variables.
     pub fn gateway_with(&self, more: &str, environment: &[(&str, &str)]) -> Daemon {
         let update = format!("[update]\nkeys = [\"{}\"]\n{more}", self.key());
