@@ -26,6 +26,9 @@ use crate::support::bundle;
 use crate::support::plant::{Plant, said};
 use crate::support::soak;
 
+/// A release that is taken: the chunks, the recipes once they are known, what is asked for, and since when.
+type Work = (admission::Admitted, Store, Option<Vec<index::Recipe>>, Transfer, Instant);
+
 /// What a fleet has cost.
 #[derive(Default)]
 struct Cost {
@@ -60,22 +63,19 @@ async fn gateway(url: String, n: usize, key: String, dir: PathBuf, fails: bool, 
         disk: (1 << 40, 1 << 41),
         keep_free: 0.05,
     };
-    let mut work: Option<(admission::Admitted, Store, Option<Vec<index::Recipe>>, Transfer, Instant)> = None;
+    let mut work: Option<Work> = None;
     loop {
         let event = tokio::time::timeout(Duration::from_millis(20), link.next()).await;
         match event {
-            Ok(Event::Message { topic, payload, .. }) if topic == topics.desired()[0] => {
-                if !payload.is_empty() && work.is_none() {
-                    let admitted = admission::admit(&payload, &keys, &here).unwrap();
-                    let index = admitted.release.index.unwrap();
-                    let wanted = Wanted {
-                        blob: index.sha256,
-                        n: 0,
-                        chunk: Chunk { bytes: index.bytes as usize, sha256: index.sha256 },
-                    };
-                    let store = Store::open(&dir.join("chunks"), &[]).unwrap();
-                    work = Some((admitted, store, None, Transfer::new(vec![wanted], 8e6), Instant::now()));
-                }
+            Ok(Event::Message { topic, payload, .. })
+                if topic == topics.desired()[0] && !payload.is_empty() && work.is_none() =>
+            {
+                let admitted = admission::admit(&payload, &keys, &here).unwrap();
+                let index = admitted.release.index.unwrap();
+                let chunk = Chunk { bytes: index.bytes as usize, sha256: index.sha256 };
+                let wanted = Wanted { blob: index.sha256, n: 0, chunk };
+                let store = Store::open(&dir.join("chunks"), &[]).unwrap();
+                work = Some((admitted, store, None, Transfer::new(vec![wanted], 8e6), Instant::now()));
             }
             Ok(Event::Message { topic, payload, .. }) => {
                 if let Some((_, store, _, transfer, _)) = &mut work

@@ -122,6 +122,9 @@ fn killed_at_random_it_has_the_old_or_the_new_bundle() {
     println!("{killed} kills in {updates} updates: always the old or the new bundle");
 }
 
+/// Nodes and weights by which a model is spoiled.
+type Spoiled = (Vec<NodeProto>, Vec<TensorProto>);
+
 fn node(op: &str, inputs: &[&str], output: &str, attributes: Vec<AttributeProto>) -> NodeProto {
     NodeProto {
         input: inputs.iter().map(|&i| i.to_owned()).collect(),
@@ -193,7 +196,7 @@ fn spoil(dir: &Path, nodes: Vec<NodeProto>, weights: Vec<TensorProto>) {
 }
 
 /// A chain of convolutions over the picture, brought to zero and added.
-fn slow(convolutions: usize) -> (Vec<NodeProto>, Vec<TensorProto>) {
+fn slow(convolutions: usize) -> Spoiled {
     let pads = || vec![ints("pads", &[1, 1, 1, 1])];
     let mut nodes = vec![node("Conv", &["image", "bad_first"], "bad_c0", pads())];
     for n in 0..convolutions {
@@ -242,10 +245,10 @@ fn models_that_are_signed_and_bad_are_given_up_while_the_old_one_inspects() {
         let wide = |n: usize| node("Conv", &["image", "bad_wide"], &format!("bad_w{n}"), vec![int("group", 1)]);
         let names: Vec<String> = (0..4).map(|n| format!("bad_w{n}")).collect();
         let mut nodes: Vec<NodeProto> = (0..4).map(wide).collect();
-        for n in 0..4 {
+        for (n, name) in names.iter().enumerate() {
             // Each differs, so that none is taken for another.
             let scale = format!("bad_s{n}");
-            nodes.push(node("Mul", &[&names[n], &scale], &format!("bad_v{n}"), vec![]));
+            nodes.push(node("Mul", &[name, &scale], &format!("bad_v{n}"), vec![]));
         }
         nodes.push(node("Add", &["bad_v0", "bad_v1"], "bad_a", vec![]));
         nodes.push(node("Add", &["bad_v2", "bad_v3"], "bad_b", vec![]));
@@ -257,7 +260,6 @@ fn models_that_are_signed_and_bad_are_given_up_while_the_old_one_inspects() {
         weights.extend([floats("bad_wide", &[800, 3, 1, 1], 1e-3), floats("bad_zero", &[], 0.0)]);
         (nodes, weights)
     };
-    type Spoiled = (Vec<NodeProto>, Vec<TensorProto>);
     let cases: [(&str, Spoiled, &[&str], &str); 7] = [
         ("2.0.0", nan(), &[], "beside the active one"),
         ("2.0.1", shapes(), &[], "beside the active one"),

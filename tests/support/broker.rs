@@ -34,9 +34,9 @@ impl Broker {
     pub fn up(&mut self) {
         let shipped = std::fs::read_to_string(root().join("config/mosquitto.conf")).unwrap();
         let state = self.dir.path().display().to_string();
-        let mut config = shipped.replace("@PORT@", &self.port.to_string()).replace("@STATE@", &state);
+        let shipped = shipped.replace("@PORT@", &self.port.to_string()).replace("@STATE@", &state);
         // As root, mosquitto would become a user who cannot write here.
-        config += &format!("\nuser root\n{}\n", self.more);
+        let config = format!("{shipped}\nuser root\n{}\n", self.more);
         let path = self.dir.path().join("mosquitto.conf");
         std::fs::write(&path, config).unwrap();
         let program =

@@ -102,10 +102,7 @@ fn serve(
     let mut end: Option<Instant> = None;
     while !stop.load(Ordering::Relaxed) && end.is_none_or(|end| Instant::now() < end) {
         loop {
-            let packet = match Packet::read(&mut bytes, 1 << 28) {
-                Ok(packet) => packet,
-                Err(_) => break,
-            };
+            let Ok(packet) = Packet::read(&mut bytes, 1 << 28) else { break };
             match packet {
                 Packet::Connect(connect) if connect.protocol == Protocol::V5 => {
                     let code = ConnectReturnCode::RefusedProtocolVersion;
