@@ -130,7 +130,7 @@ fn only_the_rooms_of_the_architecture_know_the_libraries() {
             path.strip_prefix(root()).unwrap().to_string_lossy().into_owned(),
         );
         for (library, rooms) in [
-            ("rumqttc::", &["agent/mqtt/link.rs"][..]),
+            ("rumqttc::", &["agent/mqtt/link/"][..]),
             ("ort::", &["agent/model/runtime.rs"]),
             ("opencv::", &["agent/frame/video.rs", "agent/model/preprocess.rs"]),
             ("rusqlite::", &["agent/outbox/"]),

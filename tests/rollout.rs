@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use inspectd::model::bundle::Bundle;
+use inspectd::model::onnx::ModelProto;
 use inspectd::mqtt::link::{Event, Link, LinkOptions};
 use inspectd::mqtt::payload::ModelRef;
 use inspectd::mqtt::topics::Topics;
@@ -17,6 +18,8 @@ use inspectd::update::reported::{Reported, SCHEMA};
 use inspectd::update::store::{Store, Wanted};
 use inspectd::update::transfer::Transfer;
 use inspectd::update::trust::{Keyring, public_key};
+
+use prost::Message;
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use serde_json::json;
@@ -261,4 +264,49 @@ fn a_transfer_that_is_killed_lossy_doubled_and_reordered_fetches_at_most_a_chunk
     println!("{megabytes} MB, {needed} chunks, {} kills, {lost} lost: {fetched} fetched", kills - 1);
     assert!(kills == 20 && fetched <= needed + 19, "{fetched} of {needed}");
     assert_eq!(std::fs::read(dir.path().join("a/model.onnx")).unwrap(), file);
+}
+
+#[test]
+fn what_is_the_same_does_not_go_over_the_wire_again() {
+    let shipped = bundle();
+    let read = |name: &str| std::fs::read(shipped.join(name)).unwrap();
+    let (manifest, old) = (read("bundle.json"), read("model.onnx"));
+    // A head that was trained again: every weight of its towers and of what they end in is another.
+    let mut model = ModelProto::decode(&old[..]).unwrap();
+    let mut rng = StdRng::seed_from_u64(6);
+    let mut changed = 0;
+    for tensor in &mut model.graph.as_mut().unwrap().initializer {
+        if tensor.name.starts_with("tower.") || tensor.name.starts_with("to_") {
+            let bytes = tensor.raw_data.as_ref().map_or(0, Vec::len);
+            changed += bytes;
+            tensor.raw_data = (0..bytes).map(|_| rng.random::<u8>()).collect::<Vec<_>>().into();
+        }
+    }
+    let head = model.encode_to_vec();
+    let dir = tempfile::tempdir().unwrap();
+    let needed = |name: &str, own: &[PathBuf], files: &[(&str, &[u8])]| {
+        let spec = |bytes: &[u8]| json!({ "bytes": bytes.len(), "sha256": index::Digest::of(bytes).to_string() });
+        let specs: serde_json::Map<String, serde_json::Value> =
+            files.iter().map(|(name, bytes)| ((*name).to_owned(), spec(bytes))).collect();
+        let chunks: Vec<Chunk> = files.iter().flat_map(|(_, bytes)| index::cut(bytes)).collect();
+        let encoded = index::encode(chunks.iter());
+        let text = json!({
+            "schema": "inspect.release/1", "name": "n", "version": "1.0.0", "counter": 1, "sites": ["*"], "gateways": ["*"],
+            "expires": "2099-01-01T00:00:00Z", "files": specs, "index": spec(&encoded),
+        });
+        let release = inspectd::update::release::Release::read(text.to_string().as_bytes()).unwrap();
+        let recipes = index::decode(&release, &encoded).unwrap();
+        let mut store = Store::open(&dir.path().join(name), own).unwrap();
+        let bytes: usize = store.missing(&release, &recipes).iter().map(|wanted| wanted.chunk.bytes).sum();
+        (bytes + encoded.len(), text.to_string().len())
+    };
+    let own = std::slice::from_ref(&shipped);
+    let (first, text) = needed("first", &[], &[("bundle.json", &manifest), ("model.onnx", &old)]);
+    let (retrained, _) = needed("head", own, &[("bundle.json", &manifest), ("model.onnx", &head)]);
+    let (again, _) = needed("again", own, &[("bundle.json", &manifest), ("model.onnx", &old)]);
+    println!(
+        "first install {first} bytes, a head of {changed} bytes trained again {retrained}, the same again {again} (its index); \
+         the release itself {text}"
+    );
+    assert!(first > old.len() && retrained < changed + 20 * index::LARGEST && again < 10_000);
 }

@@ -115,7 +115,11 @@ enum Settled {
 /// # Errors
 /// Release or bundle are not what was signed, the broker cannot be reached, or too many gateways failed.
 pub fn run(args: &Args) -> Result<()> {
-    let read = |name: &str| fs::read(args.release.join(name)).with_context(|| format!("cannot read {name}"));
+    let read = |name: &str| {
+        let path = args.release.join(name);
+        fs::read(&path)
+            .with_context(|| format!("cannot read {}; `inspectd model sign` makes a release", path.display()))
+    };
     let load = || -> Result<Load> {
         let text = read(RELEASE)?;
         let release = Release::read(&text)?;

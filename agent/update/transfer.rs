@@ -12,7 +12,7 @@ use super::store::Wanted;
 
 /// Chunks that are asked for at a time.
 const AT_ONCE: usize = 4;
-/// After so long a chunk is asked for again.
+/// After so long a chunk is asked for again, and the time that all take which are asked for.
 const PATIENCE: Duration = Duration::from_secs(15);
 
 /// What has to come.
@@ -24,6 +24,7 @@ pub struct Transfer {
     needed: u64,
     /// Bytes a second.
     rate: f64,
+    patience: Duration,
     /// Nothing is asked for before.
     not_before: Instant,
 }
@@ -33,8 +34,10 @@ impl Transfer {
     #[must_use]
     pub fn new(wanted: Vec<Wanted>, rate: f64) -> Self {
         let needed = wanted.iter().map(|w| w.chunk.bytes as u64).sum();
+        let largest = wanted.iter().map(|w| w.chunk.bytes).max().unwrap_or(0);
+        let patience = PATIENCE + Duration::from_secs_f64((AT_ONCE * largest) as f64 / rate);
         let (waiting, asked) = (wanted.into(), BTreeMap::new());
-        Self { waiting, asked, received: 0, needed, rate, not_before: Instant::now() }
+        Self { waiting, asked, received: 0, needed, rate, patience, not_before: Instant::now() }
     }
 
     /// Topics to subscribe to now, by the topic of a chunk.
@@ -42,7 +45,7 @@ impl Transfer {
         let now = Instant::now();
         let mut topics = Vec::new();
         for (name, (_, at)) in &mut self.asked {
-            if now.duration_since(*at) >= PATIENCE {
+            if now.duration_since(*at) >= self.patience {
                 *at = now;
                 topics.push(name.clone());
             }
@@ -126,7 +129,7 @@ mod tests {
         }
         assert_eq!((came, transfer.progress()), (10, (10_000, 10_000)));
         let span = begun.elapsed().as_secs_f64();
-        assert!((18.0..19.0).contains(&span), "{span}: chunk 3 was asked for at 3 s and again at 18 s");
+        assert!((22.0..23.0).contains(&span), "{span}: chunk 3 was asked for at 3 s and again at 22 s");
     }
 
     #[tokio::test(start_paused = true)]
