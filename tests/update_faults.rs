@@ -1,18 +1,22 @@
 //! What must not brick a gateway: kills at every step of an update, models that are signed and bad, damaged slots.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
 use inspectd::model::bundle::Bundle;
-use inspectd::model::onnx::{AttributeProto, ModelProto, NodeProto, TensorProto};
+use inspectd::model::onnx::{AttributeProto, ModelProto, NodeProto, StringStringEntryProto, TensorProto};
+use inspectd::mqtt::link::{Event, Link, LinkOptions};
+use inspectd::update::index::{self, Digest as Sha};
 use prost::Message;
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
-use serde_json::Value;
+use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
+use crate::session::{options, runtime};
 use crate::support::plant::{Plant, said};
-use crate::support::{eventually, soak};
+use crate::support::{bundle, eventually, soak};
 
 /// Each point at which an update can be cut off, and at which of its times.
 const POINTS: [&str; 22] = [
@@ -351,4 +355,116 @@ fn a_slot_that_was_damaged_or_wiped_gives_way_and_nothing_older_is_taken() {
     let older = plant.sign(&bundle, "6", &[]);
     plant.desired(&std::fs::read(plant.path(&older).join("desired.json")).unwrap());
     plant.wait_for("refusal", |r| r["reason"] == "its counter 6 is older than 7, which was taken already");
+}
+
+/// How a model is made evil.
+type Change = fn(&mut ModelProto);
+
+/// A release that `model sign` would refuse to make: signed by hand, over whatever the folder holds.
+fn signed_by_hand(plant: &Plant, bundle: &Path, counter: u64) -> (Vec<u8>, Vec<(String, Vec<u8>)>) {
+    let (mut files, mut chunks, mut blobs) = (serde_json::Map::new(), Vec::new(), Vec::new());
+    let manifest: Value = serde_json::from_slice(&std::fs::read(bundle.join("bundle.json")).unwrap()).unwrap();
+    let names: BTreeSet<&str> =
+        manifest["files"].as_object().unwrap().keys().map(String::as_str).chain(["bundle.json"]).collect();
+    for name in names {
+        let bytes = std::fs::read(bundle.join(name)).unwrap();
+        let sha = Sha::of(&bytes);
+        let (mut offset, cut) = (0, index::cut(&bytes));
+        for (n, chunk) in cut.iter().enumerate() {
+            let topic = format!("inspect/v1/test/blobs/{sha}/{n}");
+            blobs.push((topic, bytes[offset..offset + chunk.bytes].to_vec()));
+            offset += chunk.bytes;
+        }
+        chunks.extend(cut);
+        files.insert(name.into(), json!({ "bytes": bytes.len(), "sha256": sha.to_string() }));
+    }
+    let index = index::encode(chunks.iter());
+    let sha = Sha::of(&index);
+    blobs.push((format!("inspect/v1/test/blobs/{sha}/0"), index.clone()));
+    let release = json!({
+        "schema": "inspect.release/1", "name": "evil", "version": "1.0.0", "counter": counter, "sites": ["*"], "gateways": ["*"],
+        "expires": "2099-01-01T00:00:00Z", "files": files, "index": { "bytes": index.len(), "sha256": sha.to_string() },
+    });
+    let text = release.to_string();
+    let key = std::fs::read_to_string(plant.path("line.key")).unwrap();
+    let key = minisign::SecretKeyBox::from_string(&key).unwrap().into_unencrypted_secret_key().unwrap();
+    let signature = minisign::sign(None, &key, text.as_bytes(), None, None).unwrap().to_string();
+    let desired = json!({ "schema": "inspect.desired/1", "release": text, "signature": signature });
+    (desired.to_string().into_bytes(), blobs)
+}
+
+fn publish(plant: &Plant, messages: &[(String, Vec<u8>)]) {
+    runtime().block_on(async {
+        let options = LinkOptions { lasting: false, max_packet: 16 << 20, ..options(&plant.broker.url(), "attacker") };
+        let mut link = Link::connect(&options).await.unwrap();
+        for (topic, payload) in messages {
+            link.publish(topic, payload.clone(), 1, true, None).unwrap();
+            assert!(matches!(link.next().await, Event::Acknowledged(_)));
+        }
+        link.disconnect().await;
+    });
+}
+
+#[test]
+fn what_is_signed_and_evil_does_not_reach_the_runtime_and_what_lies_on_the_broker_does_no_harm() {
+    let plant = Plant::new();
+    let daemon = plant.gateway("");
+    daemon.wait_for_log(30, "connected");
+    eventually(20, "the gateway's state", || plant.broker.retained("inspect/v1/test/gw/state"));
+    let shipped = std::fs::read(bundle().join("model.onnx")).unwrap();
+    let cases: [(&str, Change); 4] = [
+        ("external data", |m| {
+            let tensor = &mut m.graph.as_mut().unwrap().initializer[0];
+            tensor.raw_data = None;
+            tensor.data_location = Some(1);
+            let entry = StringStringEntryProto { key: "location".into(), value: "../../../etc/passwd".into() };
+            tensor.external_data = vec![entry];
+        }),
+        ("an address in memory", |m| {
+            let tensor = &mut m.graph.as_mut().unwrap().initializer[0];
+            tensor.raw_data = None;
+            tensor.data_location = Some(1);
+            let entry = StringStringEntryProto { key: "location".into(), value: "*/_ORT_MEM_ADDR_/*".into() };
+            tensor.external_data = vec![entry];
+        }),
+        ("an unknown domain", |m| m.graph.as_mut().unwrap().node[0].domain = "com.example".into()),
+        ("a subgraph's operator", |m| m.graph.as_mut().unwrap().node[0].op_type = "Loop".into()),
+    ];
+    let mut counter = 0;
+    for (what, change) in cases {
+        counter += 1;
+        let dir = plant.bundle(&format!("3.0.{counter}"), |_| {});
+        let mut model = ModelProto::decode(&shipped[..]).unwrap();
+        change(&mut model);
+        let bytes = model.encode_to_vec();
+        std::fs::write(dir.join("model.onnx"), &bytes).unwrap();
+        let path = dir.join("bundle.json");
+        let mut manifest: Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
+        let hash = hex::encode(Sha256::digest(&bytes));
+        manifest["files"]["model.onnx"] = json!({ "bytes": bytes.len(), "sha256": hash });
+        std::fs::write(&path, manifest.to_string()).unwrap();
+        let (desired, blobs) = signed_by_hand(&plant, &dir, counter);
+        publish(&plant, &blobs);
+        plant.desired(&desired);
+        let floor = |r: &Value| r["floor"] == 0 && r["phase"] == "rolled_back";
+        let sha = Sha::of(serde_json::from_slice::<Value>(&desired).unwrap()["release"].as_str().unwrap().as_bytes());
+        let reported = plant.wait_for(what, |r| r["wanted"] == *sha.to_string() && floor(r));
+        println!("{what}: {}", reported["reason"]);
+        assert!(!daemon.log().contains("proved itself"), "{what}");
+    }
+    // Another chunk's content, far too large, none at all, and more than there are: it waits, and goes on when they are put right.
+    let new = plant.bundle("1.2.0", |m| m["name"] = "x".repeat(100).into());
+    let release = plant.sign(&new, "9", &[]);
+    let manifest = std::fs::read(new.join("bundle.json")).unwrap();
+    let topic = format!("inspect/v1/test/blobs/{}/", Sha::of(&manifest));
+    let rubbish: Vec<(String, Vec<u8>)> =
+        (0..50).map(|n| (format!("{topic}{n}"), vec![7; if n == 0 { 1000 } else { 1 << 20 }])).collect();
+    publish(&plant, &rubbish);
+    let index = std::fs::read(plant.path(&release).join("release.index")).unwrap();
+    publish(&plant, &[(format!("inspect/v1/test/blobs/{}/0", Sha::of(&index)), index)]);
+    plant.desired(&std::fs::read(plant.path(&release).join("desired.json")).unwrap());
+    daemon.wait_for_log(30, "is something else");
+    assert_eq!(plant.reported()["phase"], "receiving");
+    publish(&plant, &[(format!("{topic}0"), manifest)]);
+    plant.wait_for("put right", |r| r["phase"] == "committed" && r["floor"] == 9);
 }
