@@ -468,3 +468,23 @@ fn what_is_signed_and_evil_does_not_reach_the_runtime_and_what_lies_on_the_broke
     publish(&plant, &[(format!("{topic}0"), manifest)]);
     plant.wait_for("put right", |r| r["phase"] == "committed" && r["floor"] == 9);
 }
+
+#[test]
+fn a_bundle_that_hangs_on_trial_ends_the_process_which_comes_back_with_the_one_before() {
+    let plant = Plant::new();
+    let daemon = plant.gateway("");
+    daemon.wait_for_log(30, "connected");
+    eventually(20, "the gateway's state", || plant.broker.retained("inspect/v1/test/gw/state"));
+    let bundle = plant.bundle("2.1.0", |_| {});
+    let (nodes, weights) = slow(600);
+    spoil(&bundle, nodes, weights);
+    let release = plant.sign(&bundle, "1", &["--shadow-frames", "0"]);
+    let mut push = plant.pushing(&release, &bundle);
+    let begun = Instant::now();
+    daemon.wait_for_end(60, "it ends");
+    let daemon = plant.gateway("");
+    assert_eq!(eventually(30, "it starts", || started_with(&daemon.log())), "1.1.0");
+    plant.wait_for("it says so", |r| r["phase"] == "rolled_back" && r["reason"] == "on trial it hangs");
+    println!("back after {:.1} s", begun.elapsed().as_secs_f64());
+    let _ = (push.kill(), push.wait());
+}
