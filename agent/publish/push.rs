@@ -47,7 +47,7 @@ pub struct Args {
     /// Which gateways: SITE/GATEWAY, with * for any text in the gateway's name.
     #[arg(long, value_name = "SITE/GATEWAY")]
     to: Target,
-    /// How many gateways at a time: numbers, or shares of all in percent.
+    /// Waves: N asks so many more gateways, N% until that share of all has been asked; end with 100%.
     #[arg(long, value_name = "N,N%,…", value_delimiter = ',', default_value = "100%")]
     wave: Vec<Wave>,
     /// It stops when more than this share of a wave has failed.
@@ -56,7 +56,7 @@ pub struct Args {
     /// Minutes that a wave may take; gateways that have not settled by then have failed.
     #[arg(long, value_name = "N", default_value_t = 60.0)]
     patience: f64,
-    /// Leave the chunks on the broker, for gateways that are off.
+    /// Leave the chunks on the broker, for gateways that go off meanwhile.
     #[arg(long)]
     keep: bool,
     /// One JSON line a gateway, for machines.
@@ -88,7 +88,7 @@ impl std::str::FromStr for Wave {
     }
 }
 
-/// How many gateways have been asked when each wave has begun; the last one asks all.
+/// How many gateways have been asked when each wave has begun.
 fn ends(waves: &[Wave], gateways: usize) -> Vec<usize> {
     let mut ends: Vec<usize> = Vec::new();
     for wave in waves {
