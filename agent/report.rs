@@ -45,6 +45,7 @@ pub struct Reporter {
     trouble: Option<String>,
     status: Arc<LinkStatus>,
     broker: BrokerState,
+    model: Arc<ModelRef>,
 }
 
 struct Shown {
@@ -60,6 +61,7 @@ impl Reporter {
     pub fn new(topics: Topics, pipeline: Arc<Pipeline>, outbox: Arc<Outbox>, status: Arc<LinkStatus>) -> Self {
         let now = Instant::now();
         let last = pipeline.lanes.iter().map(|_| Shown { at: now, inspected: 0, fps: 0.0, phase: None }).collect();
+        let model = pipeline.model();
         Self {
             topics,
             pipeline,
@@ -72,6 +74,7 @@ impl Reporter {
             trouble: None,
             status,
             broker: BrokerState::default(),
+            model,
         }
     }
 
@@ -118,8 +121,9 @@ impl Reporter {
         let now = Instant::now();
         let (broker, contested) = self.status.get();
         let trouble = self.outbox.trouble().or(contested);
-        if now >= self.gateway_due || trouble != self.trouble || broker != self.broker {
-            self.broker = broker;
+        let model = self.pipeline.model();
+        if now >= self.gateway_due || trouble != self.trouble || broker != self.broker || model != self.model {
+            (self.broker, self.model) = (broker, model);
             self.trouble.clone_from(&trouble);
             board.set(&self.topics.state(), json(&self.gateway(true, trouble)));
             self.gateway_due = now + FIGURES;
