@@ -5,6 +5,7 @@
 //! that hold them.
 
 pub mod camera;
+mod mqtt;
 mod update;
 pub mod value;
 pub mod zone;
@@ -17,12 +18,10 @@ use serde::Deserialize;
 use thiserror::Error;
 
 pub use camera::{CameraConfig, FolderSource, RtspSource, SourceConfig, SyntheticSource, V4l2Source, VideoSource};
+pub use mqtt::{MqttConfig, ProtocolVersion, ResultsMode};
 pub use update::UpdateConfig;
-use value::{
-    BrokerUrl, Count, DeadTime, Fraction, Frames, KeepAlive, KiB, MaxActive, Megapixels, MiB, Pixels, Probability,
-    QosLevel, Threads, Window,
-};
 pub use value::{ClassName, Milliseconds, Name};
+use value::{Count, DeadTime, Fraction, Frames, KiB, MaxActive, Megapixels, MiB, Pixels, Probability, Threads};
 pub use zone::Zone;
 
 /// The whole file.
@@ -64,84 +63,6 @@ pub struct GatewayConfig {
     pub name: Name,
     /// Folder for what must outlive a restart: the outbox and its pictures.
     pub state_dir: PathBuf,
-}
-
-/// `[mqtt]`
-#[derive(Debug, Clone, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct MqttConfig {
-    /// `mqtt://host:port`, `mqtts://` for TLS, `ws://host:port/path` or `wss://` for WebSocket
-    pub url: BrokerUrl,
-    /// Client id; `inspectd-SITE-GATEWAY` where none is given.
-    #[serde(default)]
-    pub client_id: Option<Name>,
-    /// Which MQTT is spoken.
-    #[serde(default)]
-    pub version: ProtocolVersion,
-    /// User name.
-    #[serde(default)]
-    pub user: Option<String>,
-    /// File with the password in its first line; `credential:NAME` is a credential of the systemd service.
-    #[serde(default)]
-    pub password_file: Option<PathBuf>,
-    /// With TLS: certificates in PEM of the authorities that may vouch for the broker; those that this machine trusts where none
-    /// is given.
-    #[serde(default)]
-    pub ca_file: Option<PathBuf>,
-    /// With TLS: our certificate in PEM, for a broker that wants one.
-    #[serde(default)]
-    pub cert_file: Option<PathBuf>,
-    /// The key of `cert_file`, in PEM.
-    #[serde(default)]
-    pub key_file: Option<PathBuf>,
-    /// Seconds between signs of life; the broker declares the gateway offline after one and a half of it.
-    #[serde(default = "defaults::keep_alive")]
-    pub keep_alive_s: KeepAlive,
-    /// Messages on their way that the broker has not acknowledged yet.
-    #[serde(default = "defaults::window")]
-    pub window: Window,
-    /// Which inspected frames are published under `results`.
-    #[serde(default)]
-    pub results: ResultsMode,
-    /// QoS of `results`: 0 or 1.
-    #[serde(default)]
-    pub results_qos: QosLevel,
-    /// The prefix under which the gateway makes itself known to Home Assistant (there `homeassistant`); not at all where none is given.
-    #[serde(default)]
-    pub home_assistant: Option<Name>,
-    /// Largest packet, in KiB; larger messages are set aside and counted.
-    #[serde(default = "defaults::packet")]
-    pub max_packet_kib: KiB,
-}
-
-/// Which MQTT is spoken.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, JsonSchema)]
-pub enum ProtocolVersion {
-    /// 5 where the broker does, else 3.1.1.
-    #[default]
-    #[serde(rename = "auto")]
-    Auto,
-    /// 5 or nothing.
-    #[serde(rename = "5")]
-    V5,
-    /// 3.1.1
-    #[serde(rename = "3.1.1")]
-    V3,
-}
-
-/// Which inspected frames are published.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, JsonSchema)]
-#[serde(rename_all = "lowercase")]
-pub enum ResultsMode {
-    /// None.
-    #[default]
-    Off,
-    /// One a second and camera.
-    Sampled,
-    /// Those with a finding or without a verdict.
-    Defects,
-    /// All.
-    All,
 }
 
 /// `[model]`
@@ -280,20 +201,6 @@ impl Limits {
     #[must_use]
     pub fn max_pixels(&self) -> u64 {
         self.max_megapixels.get() * 1_000_000
-    }
-}
-
-mod defaults {
-    use super::value::{KeepAlive, KiB, Window};
-
-    pub fn keep_alive() -> KeepAlive {
-        KeepAlive::of(30)
-    }
-    pub fn window() -> Window {
-        Window::of(32)
-    }
-    pub fn packet() -> KiB {
-        KiB::of(1024)
     }
 }
 

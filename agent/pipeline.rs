@@ -26,6 +26,9 @@ use crate::mqtt::payload::ModelRef;
 use crate::stop::Stop;
 use crate::verdict::Verdict;
 
+/// Models that a camera has not taken up yet.
+const COMING: usize = 2;
+
 /// Wakes workers when a frame has come.
 #[derive(Default)]
 pub struct Bell {
@@ -62,22 +65,22 @@ struct Turn {
     generation: u64,
     /// Of the model before, for frames that it has still seen.
     old: Option<Judge>,
-    /// Of models that come.
-    coming: VecDeque<Judge>,
+    /// Of models that come, with their numbers; at most [`COMING`], since a camera that is away takes none of them up.
+    coming: VecDeque<(u64, Judge)>,
 }
 
 impl Turn {
     /// The judge that learns from the next frame on.
     fn newest(&mut self) -> &mut Judge {
-        self.coming.back_mut().unwrap_or(&mut self.judge)
+        self.coming.back_mut().map_or(&mut self.judge, |(_, judge)| judge)
     }
 
     fn judge_of(&mut self, generation: u64) -> &mut Judge {
-        while self.generation < generation
-            && let Some(next) = self.coming.pop_front()
+        while self.coming.front().is_some_and(|(number, _)| *number <= generation)
+            && let Some((number, next)) = self.coming.pop_front()
         {
             self.old = Some(std::mem::replace(&mut self.judge, next));
-            self.generation += 1;
+            self.generation = number;
         }
         match &mut self.old {
             Some(old) if generation < self.generation => old,
@@ -207,7 +210,10 @@ impl Pipeline {
             if alike && let (Some(check), Some(learned)) = (judge.check_mut(), turn.newest().check()) {
                 check.remember(&learned.memory());
             }
-            turn.coming.push_back(judge);
+            turn.coming.push_back((generation, judge));
+            if turn.coming.len() > COMING {
+                turn.coming.pop_front();
+            }
         }
         let model = inspectors.first().map_or_else(|| Arc::clone(&next.model), |first| Arc::clone(&first.model));
         *next = Next { generation, model, inspectors, tally: Tally::default() };

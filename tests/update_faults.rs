@@ -64,11 +64,7 @@ fn killed_at_any_step_it_has_the_old_or_the_new_bundle_and_goes_on() {
         let new = format!("1.2.{n}");
         let bundle = plant.bundle(&new, |_| {});
         let release = plant.sign(&bundle, &(n + 1).to_string(), &[]);
-        let daemon = plant.gateway_with("", &[("INSPECTD_FAIL_AT", point)]);
-        daemon.wait_for_log(30, "connected");
-        eventually(20, "the gateway's state", || {
-            (plant.broker.retained("inspect/v1/test/gw/state")?["online"] == true).then_some(())
-        });
+        let daemon = plant.ready_with("", &[("INSPECTD_FAIL_AT", point)]);
         let mut push = plant.pushing(&release, &bundle);
         daemon.wait_for_end(60, point);
         let daemon = plant.gateway("");
@@ -220,9 +216,7 @@ fn slow(convolutions: usize) -> Spoiled {
 #[test]
 fn models_that_are_signed_and_bad_are_given_up_while_the_old_one_inspects() {
     let plant = Plant::new();
-    let daemon = plant.gateway("max_memory_mib = 600\n");
-    daemon.wait_for_log(30, "connected");
-    eventually(20, "the gateway's state", || plant.broker.retained("inspect/v1/test/gw/state"));
+    let daemon = plant.ready("max_memory_mib = 600\n");
     let results = plant.broker.subscribe("inspect/v1/test/gw/cameras/boards/results");
     let nan = || {
         let nodes = vec![
@@ -303,9 +297,7 @@ fn a_bundle_that_ends_the_agent_again_and_again_is_given_up() {
     let plant = Plant::new();
     let bundle = plant.bundle("1.2.0", |_| {});
     let release = plant.sign(&bundle, "1", &["--trial-frames", "1000000"]);
-    let daemon = plant.gateway("");
-    daemon.wait_for_log(30, "connected");
-    eventually(20, "the gateway's state", || plant.broker.retained("inspect/v1/test/gw/state"));
+    let daemon = plant.ready("");
     let mut push = plant.pushing(&release, &bundle);
     plant.wait_for("trial", |r| r["phase"] == "trial");
     daemon.kill(); // as a crash would
@@ -325,9 +317,7 @@ fn a_bundle_that_ends_the_agent_again_and_again_is_given_up() {
 #[test]
 fn a_slot_that_was_damaged_or_wiped_gives_way_and_nothing_older_is_taken() {
     let plant = Plant::new();
-    let daemon = plant.gateway("");
-    daemon.wait_for_log(30, "connected");
-    eventually(20, "the gateway's state", || plant.broker.retained("inspect/v1/test/gw/state"));
+    let daemon = plant.ready("");
     let bundle = plant.bundle("1.2.0", |_| {});
     let first = plant.sign(&bundle, "7", &[]);
     assert!(plant.push(&first, &bundle).status.success());
@@ -350,8 +340,7 @@ fn a_slot_that_was_damaged_or_wiped_gives_way_and_nothing_older_is_taken() {
     // Slots and ledger wiped: an older release is still refused.
     std::fs::remove_dir_all(plant.path("state/model")).unwrap();
     std::fs::remove_dir_all(plant.path("state/update")).unwrap();
-    let daemon = plant.gateway("");
-    daemon.wait_for_log(30, "connected");
+    let daemon = plant.ready("");
     let older = plant.sign(&bundle, "6", &[]);
     plant.desired(&std::fs::read(plant.path(&older).join("desired.json")).unwrap());
     plant.wait_for("refusal", |r| r["reason"] == "its counter 6 is older than 7, which was taken already");
@@ -408,9 +397,7 @@ fn publish(plant: &Plant, messages: &[(String, Vec<u8>)]) {
 #[test]
 fn what_is_signed_and_evil_does_not_reach_the_runtime_and_what_lies_on_the_broker_does_no_harm() {
     let plant = Plant::new();
-    let daemon = plant.gateway("");
-    daemon.wait_for_log(30, "connected");
-    eventually(20, "the gateway's state", || plant.broker.retained("inspect/v1/test/gw/state"));
+    let daemon = plant.ready("");
     let shipped = std::fs::read(bundle().join("model.onnx")).unwrap();
     let cases: [(&str, Change); 4] = [
         ("external data", |m| {
@@ -472,9 +459,7 @@ fn what_is_signed_and_evil_does_not_reach_the_runtime_and_what_lies_on_the_broke
 #[test]
 fn a_bundle_that_hangs_on_trial_ends_the_process_which_comes_back_with_the_one_before() {
     let plant = Plant::new();
-    let daemon = plant.gateway("");
-    daemon.wait_for_log(30, "connected");
-    eventually(20, "the gateway's state", || plant.broker.retained("inspect/v1/test/gw/state"));
+    let daemon = plant.ready("");
     let bundle = plant.bundle("2.1.0", |_| {});
     let (nodes, weights) = slow(600);
     spoil(&bundle, nodes, weights);

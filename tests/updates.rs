@@ -1,10 +1,13 @@
 //! Updates through the real binary and real mosquitto: taken, refused, given up, approved, rolled back.
 
 use std::process::Command;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use inspectd::mqtt::link::{Event, Link, LinkOptions};
 use serde_json::Value;
 
+use crate::session::{options, runtime};
 use crate::support::daemon::Daemon;
 use crate::support::plant::{Plant, said};
 use crate::support::{INSPECTD, eventually, root, soak};
@@ -12,9 +15,7 @@ use crate::support::{INSPECTD, eventually, root, soak};
 #[test]
 fn an_update_is_pushed_tried_out_and_committed_while_inspection_goes_on() {
     let plant = Plant::new();
-    let daemon = plant.gateway("");
-    daemon.wait_for_log(30, "connected");
-    eventually(20, "the gateway's state", || plant.broker.retained("inspect/v1/test/gw/state"));
+    let daemon = plant.ready("");
     let results = plant.broker.subscribe("inspect/v1/test/gw/cameras/boards/results");
     let new = plant.bundle("1.2.0", |_| {});
     let release = plant.sign(&new, "5", &[]);
@@ -47,8 +48,7 @@ fn an_update_is_pushed_tried_out_and_committed_while_inspection_goes_on() {
 #[test]
 fn what_is_not_signed_or_not_wanted_is_refused_and_says_why() {
     let plant = Plant::new();
-    let daemon = plant.gateway("");
-    daemon.wait_for_log(30, "connected");
+    let daemon = plant.ready("");
     let new = plant.bundle("1.2.0", |_| {});
     let release = plant.sign(&new, "5", &["--gateway", "another"]);
     let desired = |release: &str| std::fs::read(plant.path(release).join("desired.json")).unwrap();
@@ -75,9 +75,7 @@ fn what_is_not_signed_or_not_wanted_is_refused_and_says_why() {
 #[test]
 fn a_bundle_that_does_not_prove_itself_is_given_up_and_the_old_one_inspects_on() {
     let plant = Plant::new();
-    let daemon = plant.gateway("");
-    daemon.wait_for_log(30, "connected");
-    eventually(20, "the gateway's state", || plant.broker.retained("inspect/v1/test/gw/state"));
+    let daemon = plant.ready("");
     // A golden vector that this runtime does not compute.
     let bad = plant.bundle("1.3.0", |m| m["golden"]["tolerance"] = 1e-9.into());
     let release = plant.sign(&bad, "5", &[]);
@@ -110,8 +108,7 @@ fn a_bundle_that_does_not_prove_itself_is_given_up_and_the_old_one_inspects_on()
 #[test]
 fn it_waits_for_approval_and_goes_back_when_it_is_told_to() {
     let plant = Plant::new();
-    let daemon = plant.gateway("approve = true\n");
-    daemon.wait_for_log(30, "connected");
+    let daemon = plant.ready("approve = true\n");
     let url = plant.broker.url();
     let new = plant.bundle("1.2.0", |_| {});
     let release = plant.sign(&new, "5", &["--trial-frames", "100000"]);
@@ -140,9 +137,7 @@ fn it_waits_for_approval_and_goes_back_when_it_is_told_to() {
 #[test]
 fn what_is_withdrawn_while_the_gateway_is_off_is_not_taken_and_what_was_given_up_has_to_be_signed_again() {
     let plant = Plant::new();
-    let daemon = plant.gateway("");
-    daemon.wait_for_log(30, "connected");
-    eventually(20, "the gateway's state", || plant.broker.retained("inspect/v1/test/gw/state"));
+    let daemon = plant.ready("");
     let new = plant.bundle("1.2.0", |_| {});
     let release = plant.sign(&new, "5", &["--approve"]);
     let mut push = plant.pushing(&release, &new);
@@ -171,17 +166,29 @@ fn what_is_withdrawn_while_the_gateway_is_off_is_not_taken_and_what_was_given_up
 #[test]
 fn frames_and_alarms_go_on_as_before_while_an_update_is_taken() {
     let plant = Plant::new();
-    let daemon = plant.gateway("");
-    daemon.wait_for_log(30, "connected");
-    eventually(20, "the gateway's state", || plant.broker.retained("inspect/v1/test/gw/state"));
+    let daemon = plant.ready("");
     let results = plant.broker.subscribe("inspect/v1/test/gw/cameras/boards/results");
+    let delays = Arc::new(Mutex::new(Vec::new()));
+    let (sink, options) =
+        (Arc::clone(&delays), LinkOptions { lasting: false, ..options(&plant.broker.url(), "listener") });
+    let listening = runtime();
+    listening.spawn(async move {
+        let mut link = Link::connect(&options).await.unwrap();
+        link.subscribe("inspect/v1/test/gw/events").unwrap();
+        while let Event::Message { payload, .. } = link.next().await {
+            let event: Value = serde_json::from_slice(&payload).unwrap();
+            let at: jiff::Timestamp = event["at"].as_str().unwrap().parse().unwrap();
+            sink.lock().unwrap().push(jiff::Timestamp::now().duration_since(at).as_secs_f64() * 1000.0);
+        }
+    });
     let span = std::time::Duration::from_secs(if soak() { 30 } else { 5 });
     std::thread::sleep(span);
-    let before = results.json().len();
+    let arrived = || delays.lock().unwrap().len();
+    let (before, alarms_before) = (results.json().len(), arrived());
     let new = plant.bundle("1.2.0", |_| {});
     let release = plant.sign(&new, "5", &["--shadow-frames", if soak() { "200" } else { "20" }]);
     assert!(plant.push(&release, &new).status.success());
-    let during = results.json().len();
+    let (during, alarms_during) = (results.json().len(), arrived());
     std::thread::sleep(span);
     let all = results.json();
     let figures = |part: &[Value]| {
@@ -199,6 +206,22 @@ fn frames_and_alarms_go_on_as_before_while_an_update_is_taken() {
     for (what, part) in [("before", &all[..before]), ("during", &all[before..during]), ("after", &all[during..])] {
         let (frames, left_out, p50, p99) = figures(part);
         println!("{what}: {frames} frames, {left_out} left out, latency p50 {p50:.0} ms, p99 {p99:.0} ms");
+    }
+    let delays = delays.lock().unwrap().clone();
+    for (what, part) in [
+        ("before", &delays[..alarms_before]),
+        ("during", &delays[alarms_before..alarms_during]),
+        ("after", &delays[alarms_during..]),
+    ] {
+        let mut sorted = part.to_vec();
+        sorted.sort_by(f64::total_cmp);
+        let of = |share: usize| sorted[(sorted.len() - 1) * share / 100];
+        println!(
+            "{what}: {} events, from the decision to arrival p50 {:.1} ms, p99 {:.1} ms",
+            sorted.len(),
+            of(50),
+            of(99)
+        );
     }
     // Models by which frames were judged change once, and no frame is left out there.
     let events = plant.broker.retained("inspect/v1/test/gw/state").unwrap();
@@ -229,4 +252,25 @@ fn an_order_of_a_few_hundred_bytes_makes_a_model_on_the_spot() {
     assert!(daemon.terminate(5).success());
     let again = Daemon::start(&config);
     again.wait_for_log(60, name);
+}
+
+#[test]
+fn a_candidate_whose_key_is_revoked_meanwhile_is_dropped_and_may_come_again() {
+    let plant = Plant::new();
+    let daemon = plant.ready("");
+    let new = plant.bundle("1.2.0", |_| {});
+    let release = plant.sign(&new, "5", &["--approve"]);
+    let mut push = plant.pushing(&release, &new);
+    let waits = |r: &Value| r["reason"] == "it waits for the command approve";
+    plant.wait_for("it waits", waits);
+    assert!(daemon.terminate(5).success());
+    let _ = (push.kill(), push.wait());
+    let number = std::fs::read_to_string(plant.path("line.pub")).unwrap();
+    let number = number.lines().next().unwrap().rsplit(' ').next().unwrap();
+    let daemon = plant.gateway(&format!("revoked = [\"{number}\"]\n"));
+    let reported = plant.wait_for("it is dropped", |r| r["candidate"].is_null() && r["phase"] == "idle");
+    assert!(reported["reason"].as_str().unwrap().contains("which is revoked"), "{reported}");
+    assert!(daemon.terminate(5).success());
+    let _daemon = plant.gateway("");
+    plant.wait_for("it is trusted again, and waits", waits);
 }

@@ -59,6 +59,21 @@ impl Plant {
         path
     }
 
+    /// The same, connected, with its state on the broker.
+    pub fn ready(&self, more: &str) -> Daemon {
+        self.ready_with(more, &[])
+    }
+
+    /// With environment variables.
+    pub fn ready_with(&self, more: &str, environment: &[(&str, &str)]) -> Daemon {
+        let daemon = self.gateway_with(more, environment);
+        daemon.wait_for_log(30, "connected");
+        eventually(20, "the gateway's state", || {
+            (self.broker.retained("inspect/v1/test/gw/state")?["online"] == true).then_some(())
+        });
+        daemon
+    }
+
     /// With environment variables.
     pub fn gateway_with(&self, more: &str, environment: &[(&str, &str)]) -> Daemon {
         let update = format!("[update]\nkeys = [\"{}\"]\n{more}", self.key());

@@ -10,6 +10,7 @@
 mod v3;
 mod v5;
 
+use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -175,6 +176,25 @@ pub struct Agreed {
 enum Client {
     V3(rumqttc::AsyncClient),
     V5(rumqttc::v5::AsyncClient),
+}
+
+/// Which token belongs to which packet identifier. rumqttc sends publishes in the order in which it took them and names each one's
+/// identifier as it goes out, so counting them is enough.
+#[derive(Default)]
+struct Tokens {
+    sent: Token,
+    of: HashMap<u16, Token>,
+}
+
+impl Tokens {
+    fn sent(&mut self, identifier: u16) {
+        self.of.insert(identifier, self.sent);
+        self.sent += 1;
+    }
+
+    fn acknowledged(&mut self, identifier: u16) -> Option<Token> {
+        self.of.remove(&identifier)
+    }
 }
 
 /// Why a handshake failed, and whether the broker may not know this version of MQTT.

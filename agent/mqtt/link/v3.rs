@@ -1,7 +1,5 @@
 //! MQTT 3.1.1 by rumqttc.
 
-use std::collections::HashMap;
-
 use rumqttc::mqttbytes;
 use rumqttc::{
     AsyncClient, ConnectReturnCode, ConnectionError, EventLoop, Incoming, LastWill, MqttOptions, Outgoing, Publish,
@@ -10,8 +8,8 @@ use rumqttc::{
 use tokio::sync::mpsc;
 
 use super::{
-    Agreed, CONNECT_TIMEOUT, Client, Event, Failed, IDENTIFIERS, Link, LinkError, LinkOptions, Receipt, Token, advised,
-    credentials, place, unreachable, way,
+    Agreed, CONNECT_TIMEOUT, Client, Event, Failed, IDENTIFIERS, Link, LinkError, LinkOptions, Receipt, Tokens,
+    advised, credentials, place, unreachable, way,
 };
 
 /// Connects, and waits for the broker's answer.
@@ -60,19 +58,16 @@ pub(super) fn acknowledge(client: &AsyncClient, identifier: u16) {
     let _ = client.try_ack(&publish);
 }
 
-/// Polls the connection. rumqttc sends publishes in the order in which it took them and names each one's packet
-/// identifier as it goes out, so counting them tells which identifier belongs to which token.
+/// Polls the connection.
 async fn pump(mut event_loop: EventLoop, events: mpsc::Sender<Event>, receipts: Option<u64>) {
-    let mut sent: Token = 0;
-    let mut tokens: HashMap<u16, Token> = HashMap::new();
+    let mut tokens = Tokens::default();
     loop {
         let event = match event_loop.poll().await {
             Ok(rumqttc::Event::Outgoing(Outgoing::Publish(identifier))) => {
-                tokens.insert(identifier, sent);
-                sent += 1;
+                tokens.sent(identifier);
                 continue;
             }
-            Ok(rumqttc::Event::Incoming(Incoming::PubAck(ack))) => match tokens.remove(&ack.pkid) {
+            Ok(rumqttc::Event::Incoming(Incoming::PubAck(ack))) => match tokens.acknowledged(ack.pkid) {
                 Some(token) => Event::Acknowledged(token),
                 None => continue,
             },

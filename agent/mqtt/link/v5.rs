@@ -1,6 +1,5 @@
 //! MQTT 5 by rumqttc.
 
-use std::collections::HashMap;
 use std::time::Duration;
 
 use rumqttc::Outgoing;
@@ -13,8 +12,8 @@ use rumqttc::v5::{self, AsyncClient, ConnectionError, EventLoop, Incoming, MqttO
 use tokio::sync::mpsc;
 
 use super::{
-    Agreed, CONNECT_TIMEOUT, Client, Event, Failed, IDENTIFIERS, Link, LinkError, LinkOptions, Receipt, Token, advised,
-    credentials, place, unreachable, way,
+    Agreed, CONNECT_TIMEOUT, Client, Event, Failed, IDENTIFIERS, Link, LinkError, LinkOptions, Receipt, Tokens,
+    advised, credentials, place, unreachable, way,
 };
 
 /// The broker keeps what comes for a gateway that is away for so long; later, a command would no longer be what its sender wants.
@@ -111,22 +110,22 @@ pub(super) fn acknowledge(client: &AsyncClient, identifier: u16) {
     let _ = client.try_ack(&publish);
 }
 
-/// As that of 3.1.1: publishes go out in order, and each one's packet identifier is named as it does.
+/// Polls the connection.
 async fn pump(mut event_loop: EventLoop, events: mpsc::Sender<Event>, receipts: Option<u64>) {
-    let mut sent: Token = 0;
-    let mut tokens: HashMap<u16, Token> = HashMap::new();
+    let mut tokens = Tokens::default();
     loop {
         let event = match event_loop.poll().await {
             Ok(v5::Event::Outgoing(Outgoing::Publish(identifier))) => {
-                tokens.insert(identifier, sent);
-                sent += 1;
+                tokens.sent(identifier);
                 continue;
             }
-            Ok(v5::Event::Incoming(Incoming::PubAck(ack))) => match (tokens.remove(&ack.pkid), rejection(ack.reason)) {
-                (None, _) => continue,
-                (Some(token), None) => Event::Acknowledged(token),
-                (Some(token), Some((reason, passing))) => Event::Rejected { token, reason, passing },
-            },
+            Ok(v5::Event::Incoming(Incoming::PubAck(ack))) => {
+                match (tokens.acknowledged(ack.pkid), rejection(ack.reason)) {
+                    (None, _) => continue,
+                    (Some(token), None) => Event::Acknowledged(token),
+                    (Some(token), Some((reason, passing))) => Event::Rejected { token, reason, passing },
+                }
+            }
             Ok(v5::Event::Incoming(Incoming::SubAck(ack)))
                 if !ack.return_codes.iter().all(|code| matches!(code, SubscribeReasonCode::Success(_))) =>
             {

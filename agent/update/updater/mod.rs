@@ -386,9 +386,12 @@ fn clean(ledger: &Ledger) {
         if let Ok(store) = Store::open(&ledger.chunks(), &[]) {
             store.clear();
         }
-        for slot in [Slot::A, Slot::B].map(|slot| ledger.folder(slot)) {
-            let _ = std::fs::remove_dir_all(slot.with_extension("new")); // most often there is none
-            let _ = std::fs::remove_dir_all(slot.with_extension("old"));
+        let slots = [Slot::A, Slot::B].map(|slot| ledger.folder(slot));
+        let beside = slots[0].parent().and_then(|folder| std::fs::read_dir(folder).ok());
+        for path in beside.into_iter().flatten().filter_map(|entry| Some(entry.ok()?.path())) {
+            if !slots.contains(&path) {
+                let _ = std::fs::remove_dir_all(path); // what stays is tried again at the next update
+            }
         }
     });
 }

@@ -17,7 +17,7 @@ use crate::update::transfer::Transfer;
 use crate::update::{boot, made};
 
 impl Updater {
-    pub(super) fn store(&self) -> Result<Store> {
+    fn store(&self) -> Result<Store> {
         let mut bundles = vec![self.parts.config.model.bundle.clone()];
         bundles.extend(self.ledger.active().map(|a| self.ledger.folder(a.slot)));
         if let Some(slot) = self.ledger.candidate().map(|c| self.ledger.folder(c.installed.slot)) {
@@ -27,11 +27,13 @@ impl Updater {
     }
 
     /// Takes the candidate up where it is.
-    pub(super) fn receive(&self) -> Result<Stage> {
+    pub(super) fn receive(&mut self) -> Result<Stage> {
         if self.abandoned.as_ref().is_some_and(|work| !work.is_finished()) {
             return Ok(Stage::Idle);
         }
-        self.is_still_good()?;
+        if !self.goes_on() {
+            return Ok(Stage::Idle);
+        }
         let candidate = self.ledger.candidate().context("there is no candidate")?;
         if let Some(order) = candidate.release.order.clone() {
             let (slot, environment) = (self.ledger.folder(candidate.installed.slot), self.parts.environment.clone());
@@ -46,7 +48,7 @@ impl Updater {
         Ok(Stage::Receiving(Box::new(Receiving { store, recipes: None, transfer })))
     }
 
-    pub(super) fn rate(&self) -> f64 {
+    fn rate(&self) -> f64 {
         self.parts.config.update.max_kib_per_s.get() as f64 * 1024.0
     }
 
@@ -82,12 +84,7 @@ impl Updater {
     }
 
     /// All is here: makes the bundle, looks at its structure, and lets it prove itself.
-    pub(super) fn stage_candidate(
-        &mut self,
-        store: &mut Store,
-        recipes: &[Recipe],
-        release: &Release,
-    ) -> Result<Stage> {
+    fn stage_candidate(&mut self, store: &mut Store, recipes: &[Recipe], release: &Release) -> Result<Stage> {
         let installed = self.ledger.candidate().context("there is no candidate")?.installed;
         if boot::open(&self.ledger, installed).is_err() {
             store.assemble(release, recipes, &self.ledger.folder(installed.slot))?;
@@ -107,7 +104,7 @@ impl Updater {
     }
 
     /// The bundle in its slot proves itself in another process.
-    pub(super) fn prove(&mut self, release: &Release) -> Result<Stage> {
+    fn prove(&mut self, release: &Release) -> Result<Stage> {
         let installed = self.ledger.candidate().context("there is no candidate")?.installed;
         let folder = self.ledger.folder(installed.slot);
         boot::open(&self.ledger, installed)?;

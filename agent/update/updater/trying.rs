@@ -18,7 +18,9 @@ use crate::{engine, fitting};
 impl Updater {
     /// The candidate becomes the active bundle, between two frames.
     pub(super) fn promote(&mut self) -> Result<Stage> {
-        self.is_still_good()?;
+        if !self.goes_on() {
+            return Ok(Stage::Idle);
+        }
         let candidate = self.ledger.candidate().context("there is no candidate")?.clone();
         let bundle = block_in_place(|| boot::open(&self.ledger, candidate.installed))?;
         let before = self.parts.pipeline.tally();
@@ -30,7 +32,7 @@ impl Updater {
         Ok(Stage::Trial { frames: 0, moved: Instant::now() })
     }
 
-    pub(super) fn swap_in(&mut self, bundle: &Bundle) -> Result<()> {
+    fn swap_in(&mut self, bundle: &Bundle) -> Result<()> {
         let Parts { config, environment, pipeline, keeper, school, outbox, .. } = &self.parts;
         let (inspectors, mark) = block_in_place(|| boot::guarded(|| engine::inspectors(config, environment, bundle)))?;
         let alike = mark.is_like(&self.mark);
@@ -105,7 +107,7 @@ impl Updater {
         self.report();
     }
 
-    pub(super) fn restore(&mut self) -> Result<()> {
+    fn restore(&mut self) -> Result<()> {
         let bundle = block_in_place(|| match self.ledger.active() {
             Some(installed) => boot::open(&self.ledger, installed),
             None => fitting::bundle(&self.parts.config, &self.parts.environment),

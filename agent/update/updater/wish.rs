@@ -37,7 +37,7 @@ impl Updater {
     }
 
     /// A release that is on its way, and not on trial yet, is not wanted any more.
-    pub(super) fn drop_candidate(&mut self) {
+    fn drop_candidate(&mut self) {
         if self.ledger.trial().is_none() && self.ledger.candidate().is_some() {
             info!("the release that was on its way is not wanted any more");
             self.idle();
@@ -46,7 +46,7 @@ impl Updater {
         }
     }
 
-    pub(super) fn decide(&mut self, wish: &[u8]) -> Result<()> {
+    fn decide(&mut self, wish: &[u8]) -> Result<()> {
         let admitted = admission::read(wish, &self.parts.keys)?;
         let candidate = self.ledger.candidate().map(|c| c.installed.release);
         if candidate == Some(admitted.sha256) {
@@ -68,7 +68,7 @@ impl Updater {
         self.begin(&admitted)
     }
 
-    pub(super) fn here(&self) -> Result<Circumstances> {
+    fn here(&self) -> Result<Circumstances> {
         let (gateway, update) = (&self.parts.config.gateway, &self.parts.config.update);
         Ok(Circumstances {
             site: gateway.site.to_string(),
@@ -85,10 +85,21 @@ impl Updater {
     }
 
     /// The candidate is still signed by somebody who is trusted, and still for here and now.
-    pub(super) fn is_still_good(&self) -> Result<()> {
+    fn is_still_good(&self) -> Result<()> {
         let candidate = self.ledger.candidate().context("there is no candidate")?;
         let admitted = admission::read(&serde_json::to_vec(&candidate.desired)?, &self.parts.keys)?;
         admission::still_good(&admitted, &self.here()?)
+    }
+
+    /// Whether the candidate goes on. One that was revoked or has expired since is dropped and refused, not given up: a clock that is
+    /// not set yet after a start is no fault of the release, and refusals are looked at again.
+    pub(super) fn goes_on(&mut self) -> bool {
+        let good = self.is_still_good();
+        if let Err(e) = &good {
+            self.drop_candidate();
+            self.refuse(format!("{e:#}"));
+        }
+        good.is_ok()
     }
 
     pub(super) fn refuse(&mut self, reason: String) {
@@ -98,7 +109,7 @@ impl Updater {
         }
     }
 
-    pub(super) fn begin(&mut self, admitted: &Admitted) -> Result<()> {
+    fn begin(&mut self, admitted: &Admitted) -> Result<()> {
         block_in_place(|| self.ledger.begin(admitted))?;
         self.idle();
         self.shadow = None;
