@@ -340,7 +340,7 @@ fn a_slot_that_was_damaged_or_wiped_gives_way_and_nothing_older_is_taken() {
     // Slots and ledger wiped: an older release is still refused.
     std::fs::remove_dir_all(plant.path("state/model")).unwrap();
     std::fs::remove_dir_all(plant.path("state/update")).unwrap();
-    let daemon = plant.ready("");
+    let _daemon = plant.ready("");
     let older = plant.sign(&bundle, "6", &[]);
     plant.desired(&std::fs::read(plant.path(&older).join("desired.json")).unwrap());
     plant.wait_for("refusal", |r| r["reason"] == "its counter 6 is older than 7, which was taken already");

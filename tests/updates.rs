@@ -48,7 +48,7 @@ fn an_update_is_pushed_tried_out_and_committed_while_inspection_goes_on() {
 #[test]
 fn what_is_not_signed_or_not_wanted_is_refused_and_says_why() {
     let plant = Plant::new();
-    let daemon = plant.ready("");
+    let _daemon = plant.ready("");
     let new = plant.bundle("1.2.0", |_| {});
     let release = plant.sign(&new, "5", &["--gateway", "another"]);
     let desired = |release: &str| std::fs::read(plant.path(release).join("desired.json")).unwrap();
@@ -108,7 +108,7 @@ fn a_bundle_that_does_not_prove_itself_is_given_up_and_the_old_one_inspects_on()
 #[test]
 fn it_waits_for_approval_and_goes_back_when_it_is_told_to() {
     let plant = Plant::new();
-    let daemon = plant.ready("approve = true\n");
+    let _daemon = plant.ready("approve = true\n");
     let url = plant.broker.url();
     let new = plant.bundle("1.2.0", |_| {});
     let release = plant.sign(&new, "5", &["--trial-frames", "100000"]);
