@@ -166,7 +166,7 @@ fn what_is_withdrawn_while_the_gateway_is_off_is_not_taken_and_what_was_given_up
 #[test]
 fn frames_and_alarms_go_on_as_before_while_an_update_is_taken() {
     let plant = Plant::new();
-    let daemon = plant.ready("");
+    let _daemon = plant.ready("");
     let results = plant.broker.subscribe("inspect/v1/test/gw/cameras/boards/results");
     let delays = Arc::new(Mutex::new(Vec::new()));
     let (sink, options) =
