@@ -140,7 +140,7 @@ fn pictures(args: &Args) -> Result<Vec<Image>> {
         let mut folder = Folder::open(&config, 64_000_000, Stop::default())?;
         while pictures.len() < PICTURES && bytes < PICTURE_BYTES {
             match folder.next(Instant::now())? {
-                Next::Picture(image) => {
+                Next::Picture { image, .. } => {
                     bytes += image.pixels.len();
                     pictures.push(image);
                 }
@@ -288,7 +288,7 @@ impl Running {
                 let mut idle = true;
                 if gate.load(Ordering::Relaxed) {
                     for lane in feeding.lanes.iter().filter(|lane| !lane.feed.slot.is_full()) {
-                        lane.feed.deliver(Next::Picture(pictures[n % pictures.len()].clone()));
+                        lane.feed.deliver(pictures[n % pictures.len()].clone().into());
                         n += 1;
                         idle = false;
                     }

@@ -109,7 +109,7 @@ fn look(camera: &CameraConfig, config: &Config) -> Result<String> {
             let mut source = source::open(&camera.source, &limits, &Stop::default())?;
             loop {
                 match source.next(Instant::now())? {
-                    Next::Picture(image) => {
+                    Next::Picture { image, .. } => {
                         let kind = camera.source.kind();
                         return Ok(format!("{kind}, {}x{} {:?}", image.width, image.height, image.format));
                     }

@@ -128,7 +128,7 @@ impl FrameSource for Folder {
             self.seen.insert(path);
         }
         Ok(match picture {
-            Ok(image) => Next::Picture(super::Image { origin, ..image }),
+            Ok(image) => super::Image { origin, ..image }.into(),
             Err(reason) => Next::Unreadable { origin, reason: reason.to_string() },
         })
     }
@@ -219,7 +219,7 @@ mod tests {
 
     fn name(next: Next) -> String {
         match next {
-            Next::Picture(image) => image.origin.unwrap().to_string(),
+            Next::Picture { image, .. } => image.origin.unwrap().to_string(),
             Next::Unreadable { origin, .. } => format!("{} unreadable", origin.unwrap()),
             Next::Idle => "idle".into(),
             Next::Ended => "ended".into(),

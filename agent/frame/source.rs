@@ -13,7 +13,12 @@ use crate::stop::Stop;
 #[derive(Debug)]
 pub enum Next {
     /// A whole picture.
-    Picture(Image),
+    Picture {
+        /// The picture.
+        image: Image,
+        /// The source's own clock at capture, since an origin of its own, where it has one (`GenICam` time stamps, RTP).
+        clock: Option<Duration>,
+    },
     /// A picture came that is cut off, too large or of an unknown kind.
     Unreadable {
         /// File name.
@@ -25,6 +30,28 @@ pub enum Next {
     Idle,
     /// The source has no more pictures.
     Ended,
+}
+
+impl From<Image> for Next {
+    /// A picture that is as old as its arrival.
+    fn from(image: Image) -> Self {
+        Self::Picture { image, clock: None }
+    }
+}
+
+/// What a transport has counted since the source was opened.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Transport {
+    /// Pictures that came whole.
+    pub completed: u64,
+    /// Pictures of which a part was missing; each is a [`Next::Unreadable`].
+    pub incomplete: u64,
+    /// Packets that were asked for again and came.
+    pub resent: u64,
+    /// Packets that never came.
+    pub missing: u64,
+    /// Times that a picture found no buffer.
+    pub underruns: u64,
 }
 
 /// An open camera. Lives on its capture thread and may block there.
@@ -40,6 +67,11 @@ pub trait FrameSource: Send {
     /// waits in a buffer; any other is simply asked less often.
     fn live(&self) -> bool {
         false
+    }
+
+    /// What the transport has counted, where it counts.
+    fn transport(&self) -> Option<Transport> {
+        None
     }
 
     /// The pace that the source itself asks for, when the camera has no rate limit.

@@ -92,7 +92,7 @@ impl Feed {
         let (captured_at, captured) = (SystemTime::now(), Instant::now());
         let seq = || self.seq.fetch_add(1, Ordering::Relaxed);
         match next {
-            Next::Picture(image) => {
+            Next::Picture { image, .. } => {
                 self.slot.put(Captured::Frame(Frame { seq: seq(), captured_at, captured, image }));
             }
             Next::Unreadable { origin, reason } => {

@@ -40,7 +40,7 @@ impl FrameSource for Synthetic {
         self.frame += 1;
         let (width, height) = self.size;
         let format = PixelFormat::Rgb8;
-        Ok(Next::Picture(Image { width, height, format, pixels, origin: None, truth: Some(truth) }))
+        Ok(Image { width, height, format, pixels, origin: None, truth: Some(truth) }.into())
     }
 
     fn pace(&self) -> Option<Duration> {

@@ -108,7 +108,7 @@ impl Video {
             t => bail!("OpenCV gave pixels of type {t}, which is neither 8-bit BGR nor grey"),
         };
         let pixels = self.mat.data_bytes()?.to_vec();
-        Ok(Next::Picture(Image { width, height, format, pixels, origin: None, truth: None }))
+        Ok(Image { width, height, format, pixels, origin: None, truth: None }.into())
     }
 }
 
