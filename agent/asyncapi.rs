@@ -143,7 +143,7 @@ const CHANNELS: [Channel; 13] = [
 ];
 
 /// The commands.
-const COMMANDS: [(&str, Name); 17] = [
+const COMMANDS: [(&str, Name); 19] = [
     ("ack", Name::Ack),
     ("alarms", Name::Alarms),
     ("approve", Name::Approve),
@@ -155,10 +155,12 @@ const COMMANDS: [(&str, Name); 17] = [
     ("out_of_service", Name::OutOfService),
     ("products", Name::Products),
     ("relearn", Name::Relearn),
+    ("reload", Name::Reload),
     ("rollback", Name::Rollback),
     ("shelve", Name::Shelve),
     ("suppress", Name::Suppress),
     ("teach", Name::Teach),
+    ("trigger", Name::Trigger),
     ("unshelve", Name::Unshelve),
     ("unsuppress", Name::Unsuppress),
 ];

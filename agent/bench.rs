@@ -18,20 +18,22 @@ use anyhow::{Result, ensure};
 use jiff::Timestamp;
 use serde::Serialize;
 
-use crate::config::{AlarmConfig, AnomalyConfig, FolderSource, cores};
+use crate::config::{
+    AlarmConfig, AnomalyConfig, CameraConfig, FolderSource, Name, SourceConfig, SyntheticSource, cores,
+};
+use crate::engine::Engine;
 use crate::exit::{Exit, OrExit};
+use crate::frame::feed::Feed;
 use crate::frame::source::{FrameSource, Next};
-use crate::frame::supervisor::Feed;
 use crate::frame::{Image, Region, folder::Folder};
-use crate::inspector::{Inspector, Judge};
+use crate::inspector::Inspector;
 use crate::model::bundle::Bundle;
 use crate::model::runtime::{self, Bare, Environment};
 use crate::mqtt::payload::ModelRef;
 use crate::outbox::{Outbox, Quota};
-use crate::pipeline::{Bell, Lane, Pipeline};
+use crate::pipeline::{Bell, Lane, Pipeline, Settings};
 use crate::stop::Stop;
 use crate::stopwatch;
-use crate::verdict::Verdict;
 use crate::verdict::book::{AlarmBook, Identity};
 
 /// Pictures kept in memory, so that decoding files is not part of the stopwatch.
@@ -246,34 +248,41 @@ impl Drop for StateFolder {
 impl Running {
     fn start(args: &Args, bundle: &Bundle, environment: &Environment, pictures: &Arc<Vec<Image>>) -> Result<Self> {
         let bell = Arc::new(Bell::default());
-        let lanes = (0..args.cameras).map(|n| {
+        let engine = Engine::start(args.threads as usize, environment, bundle)?;
+        let kind = Arc::clone(&engine.kind);
+        let pipeline = Arc::new(Pipeline::new(Arc::clone(&bell), engine));
+        let mut lanes = Vec::new();
+        for n in 0..args.cameras {
             let bell = Arc::clone(&bell);
-            let feed = Arc::new(Feed::new(format!("bench-{n}").into(), Box::new(move || bell.ring())));
-            Lane::new(feed, Region::default(), Judge::new(&AnomalyConfig::default(), 1.0, bundle))
-        });
-        let pipeline = Arc::new(Pipeline::new(lanes.collect(), Arc::clone(&bell), ModelRef::of(bundle)));
+            let name = format!("bench-{n}");
+            let source = SourceConfig::Synthetic(SyntheticSource::default()); // of which nothing is asked
+            let camera = CameraConfig::new(Name::new(&name).map_err(anyhow::Error::msg)?, source);
+            let judge = kind.judge(&AnomalyConfig::default(), &camera, None);
+            let feed = Arc::new(Feed::new(name.into(), Box::new(move || bell.ring())));
+            lanes.push(Arc::new(Lane::new(feed, Settings { camera, engine: 0 }, 0, judge)));
+        }
+        pipeline.set_lanes(lanes);
         let state = StateFolder(std::env::temp_dir().join(format!("inspectd-bench-{}", std::process::id())));
         let quota = Quota { messages: 10_000, image_bytes: 64 << 20, event_bytes: 64 << 20 };
         let outbox = Outbox::open(&state.0, quota).or_exit(Exit::CannotCreate)?;
-        let names: Vec<_> = pipeline.lanes.iter().map(|lane| Arc::clone(&lane.feed.name)).collect();
+        let names: Vec<_> = pipeline.lanes().iter().map(|lane| Arc::clone(lane.name())).collect();
         let identity = Identity { site: "bench".into(), gateway: "bench".into(), model: ModelRef::of(bundle) };
         let mut book = AlarmBook::open(identity, &AlarmConfig::default(), &names, &outbox)?;
 
         let (stop, open, done) = (Stop::default(), Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
-        let (sender, verdicts) = mpsc::sync_channel::<(usize, Verdict)>(4);
+        let (sender, verdicts) = mpsc::sync_channel(4);
         let (sample_sender, samples) = mpsc::sync_channel(100_000);
         let mut threads = Vec::new();
         for _ in 0..args.threads {
-            let mut inspector = Inspector::new(runtime::Session::new(environment, bundle)?, bundle);
             let (pipeline, sender, stop) = (Arc::clone(&pipeline), sender.clone(), stop.clone());
-            threads.push(thread::spawn(move || pipeline.work(&mut inspector, &sender, &stop)));
+            threads.push(thread::spawn(move || pipeline.work(&sender, &stop)));
         }
         drop(sender);
-        let (recorder, counter) = (Arc::clone(&pipeline), Arc::clone(&done));
+        let counter = Arc::clone(&done);
         threads.push(thread::spawn(move || {
-            for (at, verdict) in verdicts {
+            for (lane, verdict) in verdicts {
                 let begun = Instant::now();
-                let entry = book.decide(&recorder.lanes[at].feed.name, &verdict, Timestamp::now());
+                let entry = book.decide(Lane::name(&lane), &verdict, Timestamp::now());
                 let _ = book.record(&entry, &outbox); // a full temporary disk must not stop the stopwatch
                 counter.fetch_add(1, Ordering::Relaxed);
                 let sample = Sample { times: verdict.times, record: begun.elapsed(), latency: verdict.latency };
@@ -287,7 +296,7 @@ impl Running {
             while !halt.is_set() {
                 let mut idle = true;
                 if gate.load(Ordering::Relaxed) {
-                    for lane in feeding.lanes.iter().filter(|lane| !lane.feed.slot.is_full()) {
+                    for lane in feeding.lanes().iter().filter(|lane| !lane.feed.is_waiting()) {
                         lane.feed.deliver(pictures[n % pictures.len()].clone().into());
                         n += 1;
                         idle = false;

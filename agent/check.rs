@@ -11,7 +11,7 @@ use anyhow::{Context, Result, anyhow, bail};
 
 use crate::config::{CameraConfig, Config};
 use crate::exit::Exit;
-use crate::fitting;
+use crate::fitting::Want;
 use crate::frame::source::{self, Next};
 use crate::model::bundle::Bundle;
 use crate::model::extract::Base;
@@ -82,13 +82,13 @@ fn model(config: &Config, environment: &runtime::Environment) -> Result<String> 
     golden::verify(&bundle, &mut session)?;
     let mut extraction = "";
     let mut manifest = bundle.manifest;
-    if fitting::is_wanted(config) {
+    if Want::gateway(config).is_extraction() {
         let base = Base::open(&config.model.bundle)?;
         let kept = base.classes(&config.model.classes).context("model.classes")?;
         manifest.classes = kept.into_iter().map(|n| manifest.classes[n].clone()).collect();
         extraction = "; the first start extracts this gateway's own from it";
     }
-    for camera in &config.cameras {
+    for camera in config.cameras.iter().filter(|camera| camera.model.is_none()) {
         manifest.matching(&camera.classes).with_context(|| format!("classes of camera {}", camera.name()))?;
     }
     let anomaly = match (config.anomaly.enabled, manifest.has_features()) {

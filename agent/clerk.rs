@@ -3,6 +3,7 @@
 //! Guarantee: what was decided is recorded before the next verdict is looked at; while the disk refuses, it waits, and the workers
 //! behind it.
 
+use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -13,35 +14,39 @@ use jiff::Timestamp;
 use tracing::{error, info, warn};
 
 use crate::backoff::Backoff;
-use crate::mqtt::payload::Transition;
+use crate::config::Config;
+use crate::frame::Captured;
+use crate::mqtt::payload::{FrameRef, Transition};
 use crate::outbox::Outbox;
-use crate::pipeline::Pipeline;
-use crate::report::Results;
+use crate::pipeline::{Judged, Lane};
+use crate::report::{self, Results};
+use crate::shared::Shared;
 use crate::stop::Stop;
+use crate::trigger::Fired;
 use crate::update::tap::Tap;
 use crate::verdict::Verdict;
 use crate::verdict::book::{AlarmBook, Entry};
-use crate::verdict::rules::Rules;
 use crate::verdict::scorecard::Scorecard;
+use crate::verdict::{condition, rules};
 
 /// How often alarms are looked at for what the time changes.
 const BOOK_TICK: Duration = Duration::from_secs(1);
 
-/// Verdicts, each with its lane's index.
-pub type Verdicts = Receiver<(usize, Verdict)>;
+/// Verdicts, each with its lane.
+pub type Verdicts = Receiver<Judged>;
+/// What the cameras that know the truth are worth, by name.
+pub type Cards = Mutex<BTreeMap<Arc<str>, Scorecard>>;
 
 /// The clerk.
 pub struct Clerk {
     /// What is active.
     pub book: Arc<Mutex<AlarmBook>>,
-    /// Severity, size and zones by class.
-    pub rules: Rules,
+    /// Severity, size and zones by class, and which results are wanted.
+    pub current: Arc<Shared<Config>>,
     /// What goes out.
     pub outbox: Arc<Outbox>,
     /// Frames' results.
     pub results: Results,
-    /// Names and counters of the cameras.
-    pub pipeline: Arc<Pipeline>,
     /// For a candidate that looks on.
     pub tap: Arc<Tap>,
     /// Ends the retrying of a record that the disk refuses.
@@ -52,40 +57,49 @@ pub struct Clerk {
 
 impl Clerk {
     /// Works until the last worker has ended.
-    pub fn work(mut self, verdicts: &Verdicts, cards: &Mutex<Vec<Scorecard>>) {
+    pub fn work(mut self, verdicts: &Verdicts, cards: &Cards) {
         loop {
             if self.ticked.elapsed() >= BOOK_TICK {
                 self.ticked = Instant::now();
                 self.tick();
             }
-            let (at, mut verdict) = match verdicts.recv_timeout(BOOK_TICK) {
-                Ok(verdict) => verdict,
-                Err(RecvTimeoutError::Timeout) => continue,
+            match verdicts.recv_timeout(BOOK_TICK) {
+                Ok((lane, verdict)) => self.take(&lane, verdict, cards),
+                Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => return,
-            };
-            let pipeline = Arc::clone(&self.pipeline);
-            let lane = &pipeline.lanes[at];
-            let name = &lane.feed.name;
-            self.tap.offer(&verdict, at, lane.roi());
-            if let Some(size) = verdict.frame().map(|frame| (frame.image.width, frame.image.height)) {
-                self.rules.apply(name, size, &mut verdict.findings);
             }
-            // Decided and recorded in one go, so that no command comes between.
-            let mut book = lock(&self.book);
-            let entry = book.decide(name, &verdict, Timestamp::now());
-            let recorded = book.record(&entry, &self.outbox);
-            lane.suppressed.store(book.suppressed(name), Ordering::Relaxed);
-            book.waiting = recorded.is_err();
-            drop(book);
-            if let Some(truth) = verdict.frame().and_then(|f| f.image.truth.as_ref()) {
-                let raised: Vec<_> =
-                    entry.changes().filter(|(t, _)| *t == Transition::Raised).map(|(_, b)| b.bbox).collect();
-                let ready = lane.with_judge(|j| j.check().is_none_or(|c| c.standing().is_calibrated()));
-                cards.lock().unwrap_or_else(PoisonError::into_inner)[at].add(truth, &raised, ready);
-            }
-            self.see_through(&entry, recorded);
-            self.results.send(&lane.feed.name, &verdict);
         }
+    }
+
+    fn take(&mut self, lane: &Lane, mut verdict: Verdict, cards: &Cards) {
+        let (name, config) = (lane.name(), self.current.get());
+        let settings = lane.settings();
+        if settings.engine == 0 {
+            self.tap.offer(&verdict, &settings);
+        }
+        if let Some(size) = verdict.frame().map(|frame| (frame.image.width, frame.image.height)) {
+            rules::apply(&config.alarm.rules, name, size, &mut verdict.findings);
+        }
+        let fired = verdict.captured.take_fired();
+        // Decided and recorded in one go, so that no command comes between.
+        let mut book = lock(&self.book);
+        let mut entry = book.decide(name, &verdict, Timestamp::now());
+        entry.add(parts(&mut book, name, &verdict, fired.iter().any(Fired::is_part), &config));
+        let recorded = book.record(&entry, &self.outbox);
+        lane.suppressed.store(book.suppressed(name), Ordering::Relaxed);
+        book.waiting = recorded.is_err();
+        drop(book);
+        if let Some(truth) = verdict.frame().and_then(|f| f.image.truth.as_ref()) {
+            let raised: Vec<_> =
+                entry.changes().filter(|(t, _)| *t == Transition::Raised).map(|(_, b)| b.bbox).collect();
+            let ready = lane.with_judge(|j| j.check().is_none_or(|c| c.standing().is_calibrated()));
+            let mut cards = cards.lock().unwrap_or_else(PoisonError::into_inner);
+            cards.entry(Arc::clone(name)).or_default().add(truth, &raised, ready);
+        }
+        self.see_through(&entry, recorded);
+        self.results.send(&config.mqtt, name, &verdict, &fired);
+        let waiters = fired.into_iter().filter_map(|fired| Some((fired.at_wall, fired.waiter?)));
+        waiters.for_each(|(at, waiter)| waiter.answer(Ok(&report::result(name, &verdict, Some(at)))));
     }
 
     /// What the passing of time changes.
@@ -118,6 +132,22 @@ impl Clerk {
         }
         self.outbox.set_trouble(None);
         said(entry);
+    }
+}
+
+/// What becomes of the alarm about parts that were not inspected.
+fn parts(book: &mut AlarmBook, camera: &str, verdict: &Verdict, is_part: bool, config: &Config) -> Entry {
+    let now = Timestamp::now();
+    match &verdict.captured {
+        Captured::Missed { seq, captured_at, .. } => {
+            let captured_at = Timestamp::try_from(*captured_at).unwrap_or(now);
+            let frame = FrameRef { seq: *seq, captured_at, width: 0, height: 0 };
+            let mut findings = vec![condition::finding(condition::MISSED, 1.0, &frame)];
+            rules::apply(&config.alarm.rules, camera, (1, 1), &mut findings);
+            findings.first().map_or_else(Entry::default, |finding| book.missed(camera, finding, frame, now))
+        }
+        _ if is_part && verdict.no_verdict.is_none() => book.served(camera, now),
+        _ => Entry::default(),
     }
 }
 

@@ -6,6 +6,8 @@
 
 pub mod camera;
 mod mqtt;
+mod own;
+mod trigger;
 mod update;
 pub mod value;
 pub mod zone;
@@ -14,18 +16,20 @@ use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
 use schemars::JsonSchema;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 pub use camera::{CameraConfig, FolderSource, RtspSource, SourceConfig, SyntheticSource, V4l2Source, VideoSource};
 pub use mqtt::{MqttConfig, ProtocolVersion, ResultsMode};
+pub use own::OwnModel;
+pub use trigger::{LineConfig, LineEdge, MotionConfig, TriggerConfig, TriggerOn};
 pub use update::UpdateConfig;
 pub use value::{ClassName, Milliseconds, Name};
 use value::{Count, DeadTime, Fraction, Frames, KiB, MaxActive, Megapixels, MiB, Pixels, Probability, Threads};
 pub use zone::Zone;
 
 /// The whole file.
-#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Config {
     /// Where this gateway stands.
@@ -54,7 +58,7 @@ pub struct Config {
 }
 
 /// `[gateway]`
-#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct GatewayConfig {
     /// The plant or grid section; a level of every topic.
@@ -66,7 +70,7 @@ pub struct GatewayConfig {
 }
 
 /// `[model]`
-#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ModelConfig {
     /// Folder with bundle.json.
@@ -101,7 +105,7 @@ pub fn cores() -> usize {
 }
 
 /// `[anomaly]`
-#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct AnomalyConfig {
     /// Whether the check runs.
@@ -113,7 +117,7 @@ pub struct AnomalyConfig {
 }
 
 /// How bad a finding is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, serde::Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Severity {
     /// For the record.
@@ -127,7 +131,7 @@ pub enum Severity {
 }
 
 /// `[alarm]`
-#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct AlarmConfig {
     /// Frames in which a finding must be seen, of the last `raise_within`, before an alarm is raised.
@@ -150,7 +154,7 @@ pub struct AlarmConfig {
 }
 
 /// `[[alarm.rules]]`: for findings of some classes on some cameras. A finding counts unless a rule that matches it says no.
-#[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RuleConfig {
     /// Names of classes, in which * is any text; `unknown` is what the model does not know. All where none is given.
@@ -177,7 +181,7 @@ pub struct RuleConfig {
 }
 
 /// `[outbox]`
-#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct OutboxConfig {
     /// Messages that may wait.
@@ -189,7 +193,7 @@ pub struct OutboxConfig {
 }
 
 /// `[limits]`
-#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Limits {
     /// Pixels of a picture, in millions; larger ones give no verdict.
@@ -329,6 +333,7 @@ impl Config {
         [password_file, ca_file, cert_file, key_file].into_iter().flatten().for_each(fix);
         for camera in &mut self.cameras {
             camera.source.paths().into_iter().for_each(fix);
+            camera.model.as_mut().and_then(|model| model.bundle.as_mut()).map(fix);
         }
     }
 }

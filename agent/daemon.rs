@@ -12,20 +12,17 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow};
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::watch;
 use tracing::{error, info, warn};
 
 use crate::anomaly::memory::Mark;
 use crate::anomaly::shelf::Shelf;
 use crate::backoff::Backoff;
-use crate::clerk::{Clerk, Verdicts};
+use crate::clerk::{Cards, Clerk, Verdicts};
 use crate::command::{Letterbox, Office};
 use crate::config::{CameraConfig, Config, GatewayConfig, OutboxConfig};
-use crate::engine;
 use crate::exit::{Exit, OrExit};
-use crate::frame::supervisor::{self, Feed};
-use crate::inspector::Inspector;
 use crate::keeper::{self, Keeper};
-use crate::model::bundle::Bundle;
 use crate::model::runtime;
 use crate::model::runtime::Environment;
 use crate::mqtt::board::Board;
@@ -36,16 +33,19 @@ use crate::mqtt::session::{Passing, Session};
 use crate::mqtt::status::LinkStatus;
 use crate::mqtt::topics::Topics;
 use crate::outbox::{Outbox, Quota};
-use crate::pipeline::{Bell, Lane, Pipeline};
+use crate::pipeline::{Lane, Pipeline};
+use crate::reload::{Links, Reloader};
 use crate::report::{self, Reporter, Results};
+use crate::rig::{self, Rig};
+use crate::shared::Shared;
 use crate::stop::Stop;
 use crate::taught::School;
+use crate::trigger::timer::Timer;
 use crate::update::boot::{self, Booted};
 use crate::update::desk::Desk;
 use crate::update::tap::Tap;
 use crate::update::updater::{self, Updater};
 use crate::verdict::book::{AlarmBook, Identity};
-use crate::verdict::rules::Rules;
 use crate::verdict::scorecard::Scorecard;
 
 /// Verdicts between the workers and the alarm thread, each with its picture.
@@ -77,16 +77,16 @@ pub fn run(path: &Path) -> Result<()> {
     let environment = runtime::load(config.model.runtime.as_deref()).or_exit(Exit::Unavailable)?;
     let booted = boot::boot(&config, &environment)?;
     let outbox = Outbox::open(&config.gateway.state_dir, quota(&config.outbox)).or_exit(Exit::CannotCreate)?;
-    let model = ModelRef::of(&booted.bundle);
-    info!(bundle = %model.name, version = %model.version, threads = booted.inspectors.len(), "the model answers its golden vectors");
-    if config.anomaly.enabled && !booted.bundle.manifest.has_features() {
+    let (kind, threads) = (Arc::clone(&booted.engine.kind), booted.engine.inspectors.len());
+    info!(bundle = %kind.model.name, version = %kind.model.version, threads, "the model answers its golden vectors");
+    if config.anomaly.enabled && !kind.manifest.has_features() {
         warn!("the anomaly check is off: the bundle gives no features; only the classes that it names are found");
     }
     let tokio = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
-    let known = serde_json::to_string(&booted.mark)?;
-    let is_same = |text: &str| serde_json::from_str(text).is_ok_and(|known: Mark| known.is_like(&booted.mark));
+    let known = serde_json::to_string(&kind.mark)?;
+    let is_same = |text: &str| serde_json::from_str(text).is_ok_and(|known: Mark| known.is_like(&kind.mark));
     outbox.looks_are_by(is_same, &known).or_exit(Exit::CannotCreate)?;
-    let ended = tokio.block_on(live(Arc::new(config), environment, booted, model, Arc::new(outbox)));
+    let ended = tokio.block_on(live(path, config, environment, booted, Arc::new(outbox)));
     // A thread that hangs in a driver must not hold up the end.
     tokio.shutdown_timeout(Duration::from_millis(100));
     ended
@@ -101,24 +101,56 @@ fn quota(config: &OutboxConfig) -> Quota {
 }
 
 async fn live(
-    config: Arc<Config>,
+    path: &Path,
+    config: Config,
     environment: Environment,
     booted: Booted,
-    model: ModelRef,
     outbox: Arc<Outbox>,
 ) -> Result<()> {
-    let Booted { bundle, inspectors, mark, ledger } = booted;
-    let signals = [signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?];
+    let Booted { engine, ledger } = booted;
+    let kind = Arc::clone(&engine.kind);
+    let signals = Signals::new()?;
     let GatewayConfig { site, name, .. } = &config.gateway;
-    let identity = Identity { site: site.to_string(), gateway: name.to_string(), model: model.clone() };
+    let identity = Identity { site: site.to_string(), gateway: name.to_string(), model: ModelRef::clone(&kind.model) };
     let topics = Topics::new(&identity.site, &identity.gateway);
-    let school = Arc::new(School::open(&config.gateway.state_dir, mark.clone()));
-    let shelf = Shelf::new(&config.gateway.state_dir, mark.clone());
-    let pipeline = Arc::new(pipeline(&config, &bundle, &school));
-    drop(bundle); // as large as its network, and on disk
-    let (tap, desk) = (Arc::new(Tap::default()), Arc::new(Desk::default()));
-    let keeper = Arc::new(Keeper::new(shelf, &config.cameras, Arc::clone(&pipeline))?);
-    let book = open_book(&config, &identity, &pipeline, &outbox)?;
+    let (stop, asked, recording, last) = (Stop::default(), Stop::default(), Stop::default(), Stop::default());
+    let school = Arc::new(School::open(&config.gateway.state_dir, kind.mark.clone()));
+    let shelf = Shelf::new(&config.gateway.state_dir, kind.mark.clone());
+    let pipeline = Arc::new(Pipeline::new(Arc::default(), engine));
+    let keeper = Arc::new(Keeper::new(shelf, Arc::clone(&pipeline)));
+    let (tap, desk, board, timer) =
+        (Arc::<Tap>::default(), Arc::<Desk>::default(), Arc::<Board>::default(), Arc::<Timer>::default());
+    let rig = Arc::new(Rig::new(rig::Parts {
+        pipeline: Arc::clone(&pipeline),
+        keeper: Arc::clone(&keeper),
+        school: Arc::clone(&school),
+        environment: environment.clone(),
+        timer: Arc::clone(&timer),
+    }));
+    let prepared = rig.prepare(&config).or_exit(Exit::Data)?;
+    let book = open_book(&config, &identity, &outbox)?;
+    let status = Arc::new(LinkStatus::default());
+    let mut reporter = Reporter::new(topics.clone(), Arc::clone(&pipeline), Arc::clone(&outbox), Arc::clone(&status));
+    let will = (topics.state(), reporter.will());
+    let (of, current) = (identity.clone(), Arc::new(Shared::new(config)));
+    let config = current.get();
+    let links: Links = Box::new(move |config| [link_options(config, &of, will.clone()), update_options(config, &of)]);
+    let [alarms, updates] = links(&config);
+    let (alarms, changed) = watch::channel(alarms);
+    let (updates, link) = watch::channel(updates);
+    let options = alarms.borrow().clone();
+    let reloader = Arc::new(Reloader {
+        path: path.to_owned(),
+        current: Arc::clone(&current),
+        rig: Arc::clone(&rig),
+        book: Arc::clone(&book),
+        outbox: Arc::clone(&outbox),
+        board: Arc::clone(&board),
+        topics: topics.clone(),
+        links,
+        connections: [alarms, updates],
+        busy: Mutex::default(),
+    });
     let office = Office {
         topics: topics.clone(),
         gateway: identity.gateway.clone(),
@@ -127,23 +159,20 @@ async fn live(
         school: Arc::clone(&school),
         outbox: Arc::clone(&outbox),
         updates: Arc::clone(&desk),
+        pipeline: Arc::clone(&pipeline),
+        reloader: Arc::clone(&reloader),
     };
     let (letterbox, answered, office) = answering(office)?;
-
-    let board = Arc::new(Board::default());
     if let Some(prefix) = &config.mqtt.home_assistant {
         let cameras: Vec<&str> = config.cameras.iter().map(CameraConfig::name).collect();
         let (topic, payload) = discovery::device(prefix.as_str(), &identity.site, &identity.gateway, &cameras);
         board.set(&topic, payload);
     }
-    let status = Arc::new(LinkStatus::default());
-    let mut reporter = Reporter::new(topics.clone(), Arc::clone(&pipeline), Arc::clone(&outbox), Arc::clone(&status));
     let (result_sender, results) = tokio::sync::mpsc::channel::<Passing>(RESULTS);
-    let last = Stop::default();
     let session = tokio::spawn(
         Session {
-            options: link_options(&config, &identity, (topics.state(), reporter.will())),
-            window: config.mqtt.window.get() as usize,
+            options,
+            changed,
             outbox: Arc::clone(&outbox),
             board: Arc::clone(&board),
             results,
@@ -157,14 +186,12 @@ async fn live(
         }
         .run(),
     );
-
-    let (stop, asked, recording) = (Stop::default(), Stop::default(), Stop::default());
     let parts = updater::Parts {
-        config: Arc::clone(&config),
+        config: Arc::clone(&current),
         environment,
         topics: topics.clone(),
         keys: config.update.keyring(),
-        link: update_options(&config, &identity),
+        link,
         pipeline: Arc::clone(&pipeline),
         keeper: Arc::clone(&keeper),
         school,
@@ -176,26 +203,25 @@ async fn live(
         asked: asked.clone(),
     };
     let updater = (!parts.keys.is_empty() || ledger.active().is_some())
-        .then(|| tokio::spawn(Updater::new(parts, ledger, model, mark).run()));
-    let (mut threads, verdicts) = inspecting(&config, &pipeline, inspectors, &stop)?;
-    let results = Results::new(&config.mqtt, topics, result_sender);
+        .then(|| tokio::spawn(Updater::new(parts, ledger, identity.model, kind.mark.clone()).run()));
+    let (mut threads, verdicts) = inspecting(&config, &pipeline, &timer, &stop)?;
+    rig.apply(None, &config, &prepared)?;
     let clerk = Clerk {
         book,
-        rules: Rules::new(&config.alarm.rules),
-        outbox: Arc::clone(&outbox),
-        results,
-        pipeline: Arc::clone(&pipeline),
+        current,
+        outbox,
+        results: Results::new(topics, result_sender),
         tap,
         stop: recording.clone(),
         ticked: Instant::now(),
     };
-    let cards = Arc::new(Mutex::new(vec![Scorecard::default(); pipeline.lanes.len()]));
+    let cards = Arc::new(Cards::default());
     let shared = Arc::clone(&cards);
     spawn(&mut threads, "alarms".into(), move || clerk.work(&verdicts, &shared))?;
-    info!(cameras = pipeline.lanes.len(), "inspecting");
+    info!(cameras = pipeline.lanes().len(), "inspecting");
 
-    tokio::spawn(stop_at(signals, stop.clone(), asked));
-    let running = Running { threads, recording, keeper, updater, last, session };
+    tokio::spawn(signals.heed(stop.clone(), asked, reloader));
+    let running = Running { threads, rig, recording, keeper, updater, last, session };
     let failed = running.watch(&mut reporter, &board, &office, &stop).await;
     stop.set();
     running.end(&mut reporter, &board).await;
@@ -206,6 +232,7 @@ async fn live(
 /// What runs until the end, and ends after the cameras.
 struct Running {
     threads: Vec<JoinHandle<()>>,
+    rig: Arc<Rig>,
     recording: Stop,
     keeper: Arc<Keeper>,
     updater: Option<tokio::task::JoinHandle<()>>,
@@ -236,6 +263,8 @@ impl Running {
             // None of these ends by itself; if one has, inspection or delivery has stopped in silence.
             let failed = if let Some(thread) = self.threads.iter().find(|t| t.is_finished()) {
                 Some(format!("the thread {} has died", thread.thread().name().unwrap_or_default()))
+            } else if let Some(thread) = self.rig.died() {
+                Some(format!("the thread {thread} has died"))
             } else if office.is_finished() {
                 Some("the thread commands has died".to_owned())
             } else if self.session.is_finished() {
@@ -254,7 +283,10 @@ impl Running {
     async fn end(self, reporter: &mut Reporter, board: &Board) {
         info!("stopping");
         let deadline = tokio::time::Instant::now() + FAREWELL;
-        let joined = tokio::task::spawn_blocking(move || self.threads.into_iter().for_each(|t| drop(t.join())));
+        let joined = tokio::task::spawn_blocking(move || {
+            self.rig.end();
+            self.threads.into_iter().for_each(|t| drop(t.join()));
+        });
         if tokio::time::timeout(Duration::from_secs(1), joined).await.is_err() {
             // Either a driver hangs, or the disk is full and what was decided cannot be recorded.
             self.recording.set();
@@ -277,52 +309,64 @@ impl Running {
     }
 }
 
-fn open_book(
-    config: &Config,
-    identity: &Identity,
-    pipeline: &Pipeline,
-    outbox: &Outbox,
-) -> Result<Arc<Mutex<AlarmBook>>> {
-    let names: Vec<_> = pipeline.lanes.iter().map(|lane| Arc::clone(&lane.feed.name)).collect();
+fn open_book(config: &Config, identity: &Identity, outbox: &Outbox) -> Result<Arc<Mutex<AlarmBook>>> {
+    let names: Vec<Arc<str>> = config.cameras.iter().map(|camera| camera.name().into()).collect();
     let book = AlarmBook::open(identity.clone(), &config.alarm, &names, outbox).or_exit(Exit::CannotCreate)?;
     Ok(Arc::new(Mutex::new(book)))
 }
 
-/// Waits for a signal, and sees to it that the process then ends in time.
-async fn stop_at([mut terminate, mut interrupt]: [Signal; 2], stop: Stop, asked: Stop) {
-    tokio::select! {
-        _ = terminate.recv() => {}
-        _ = interrupt.recv() => {}
-    }
-    asked.set();
-    stop.set();
-    // Whatever hangs (a disk, a driver), the process ends in time; a stop that needs this is a failure.
-    thread::spawn(|| {
-        thread::sleep(LAST);
-        error!("something hangs: ended by force, what was recorded is sent after the next start");
-        std::process::exit(i32::from(Exit::Software as u8));
-    });
+/// What the process is told from outside.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+    hang_up: Signal,
 }
 
-/// Threads of cameras and workers, and what comes of them; it ends when the last worker has.
+impl Signals {
+    fn new() -> Result<Self> {
+        let [terminate, interrupt, hang_up] =
+            [SignalKind::terminate(), SignalKind::interrupt(), SignalKind::hangup()].map(signal);
+        Ok(Self { terminate: terminate?, interrupt: interrupt?, hang_up: hang_up? })
+    }
+
+    /// Takes up the configuration at SIGHUP; at the other two it sees to it that the process ends in time.
+    async fn heed(mut self, stop: Stop, asked: Stop, reloader: Arc<Reloader>) {
+        loop {
+            tokio::select! {
+                _ = self.terminate.recv() => break,
+                _ = self.interrupt.recv() => break,
+                _ = self.hang_up.recv() => {
+                    let reloader = Arc::clone(&reloader);
+                    drop(tokio::task::spawn_blocking(move || drop(reloader.reload()))); // it has said how it went
+                }
+            }
+        }
+        asked.set();
+        stop.set();
+        // Whatever hangs (a disk, a driver), the process ends in time; a stop that needs this is a failure.
+        thread::spawn(|| {
+            thread::sleep(LAST);
+            error!("something hangs: ended by force, what was recorded is sent after the next start");
+            std::process::exit(i32::from(Exit::Software as u8));
+        });
+    }
+}
+
+/// Threads of workers and of the triggers' clock, and what comes of them; it ends when the last worker has.
 fn inspecting(
     config: &Config,
     pipeline: &Arc<Pipeline>,
-    inspectors: Vec<Inspector>,
+    timer: &Arc<Timer>,
     stop: &Stop,
 ) -> Result<(Vec<JoinHandle<()>>, Verdicts)> {
     let (sender, verdicts) = mpsc::sync_channel(VERDICTS);
     let mut threads = Vec::new();
-    for (camera, lane) in config.cameras.iter().zip(&pipeline.lanes) {
-        let (camera, limits, feed, stop) =
-            (camera.clone(), config.limits.clone(), Arc::clone(&lane.feed), stop.clone());
-        let name = format!("camera-{}", camera.name());
-        spawn(&mut threads, name, move || supervisor::supervise(&camera, &limits, &feed, &stop))?;
-    }
-    for (n, mut inspector) in inspectors.into_iter().enumerate() {
+    for n in 0..config.model.workers() {
         let (pipeline, sender, stop) = (Arc::clone(pipeline), sender.clone(), stop.clone());
-        spawn(&mut threads, format!("inspect-{n}"), move || pipeline.work(&mut inspector, &sender, &stop))?;
+        spawn(&mut threads, format!("inspect-{n}"), move || pipeline.work(&sender, &stop))?;
     }
+    let (pipeline, timer, stop) = (Arc::clone(pipeline), Arc::clone(timer), stop.clone());
+    spawn(&mut threads, "triggers".into(), move || timer.run(&pipeline, &stop))?;
     Ok((threads, verdicts))
 }
 
@@ -333,33 +377,22 @@ fn answering(office: Office) -> Result<(Letterbox, tokio::sync::mpsc::Receiver<R
     Ok((letterbox, answered, thread.context("no thread could be started")?))
 }
 
-fn summarise(pipeline: &Pipeline, cards: &Mutex<Vec<Scorecard>>) {
-    for (lane, card) in pipeline.lanes.iter().zip(cards.lock().unwrap_or_else(PoisonError::into_inner).iter()) {
-        info!(camera = %lane.feed.name, "{}", summary(lane, card));
+fn summarise(pipeline: &Pipeline, cards: &Cards) {
+    let cards = cards.lock().unwrap_or_else(PoisonError::into_inner);
+    for lane in pipeline.lanes().iter() {
+        info!(camera = %lane.name(), "{}", summary(lane, cards.get(lane.name())));
     }
 }
 
-fn summary(lane: &Lane, card: &Scorecard) -> String {
+fn summary(lane: &Lane, card: Option<&Scorecard>) -> String {
     let (inspected, no_verdict) = lane.counts();
-    let (captured, dropped) = lane.feed.slot.counts();
+    let (captured, dropped) = lane.feed.counts();
     let mut text =
         format!("{captured} pictures: {inspected} inspected, {no_verdict} without verdict, {dropped} dropped");
-    if card.figures().1 > 0 {
+    if let Some(card) = card.filter(|card| card.figures().1 > 0) {
         let _ = write!(text, "; ground truth: {card}");
     }
     text
-}
-
-fn pipeline(config: &Config, bundle: &Bundle, school: &Arc<School>) -> Pipeline {
-    let bell = Arc::new(Bell::default());
-    let judges = engine::judges(config, bundle, school);
-    let lanes = config.cameras.iter().zip(judges).map(|(camera, judge)| {
-        let bell = Arc::clone(&bell);
-        let feed = Arc::new(Feed::new(camera.name().into(), Box::new(move || bell.ring())));
-        Lane::new(feed, camera.roi.0, judge)
-    });
-    let lanes = lanes.collect();
-    Pipeline::new(lanes, bell, ModelRef::of(bundle))
 }
 
 fn link_options(config: &Config, identity: &Identity, will: (String, Vec<u8>)) -> LinkOptions {

@@ -104,7 +104,7 @@ pub fn run(args: &Args) -> Result<()> {
     golden::verify(&bundle, &mut session).or_exit(Exit::Data)?;
     session.listen_from(FLOOR);
     let mut inspector = Inspector::new(session, &bundle);
-    let mut judge = Judge::new(&AnomalyConfig::default(), 1.0, &bundle);
+    let mut judge = Judge::new(&AnomalyConfig::default(), 1.0, &bundle.manifest);
     if let Some(dir) = &args.maps {
         std::fs::create_dir_all(dir)
             .with_context(|| format!("cannot make {}", dir.display()))

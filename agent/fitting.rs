@@ -11,7 +11,8 @@ use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 use tracing::{info, warn};
 
-use crate::config::{Config, Milliseconds};
+use crate::config::value::InputSide;
+use crate::config::{Config, Milliseconds, OwnModel};
 use crate::durable;
 use crate::exit::{Exit, OrExit};
 use crate::extract::{self, Wish};
@@ -25,6 +26,8 @@ struct Order {
     base: String,
     budget_ms: Option<f64>,
     classes: Vec<String>,
+    #[serde(default)]
+    input: Option<u32>,
     threads: usize,
     agent: String,
 }
@@ -35,28 +38,72 @@ struct Kept {
     bundle: String,
 }
 
-/// Whether the configuration asks for an extraction.
-#[must_use]
-pub fn is_wanted(config: &Config) -> bool {
-    config.model.budget_ms.is_some() || !config.model.classes.is_empty()
+/// Which bundle is wanted.
+#[derive(Debug)]
+pub struct Want<'c> {
+    base: &'c Path,
+    budget_ms: Option<Milliseconds>,
+    classes: &'c [String],
+    input: Option<u32>,
+    threads: usize,
+    /// Where an extraction is kept.
+    dir: PathBuf,
+    /// The keys of the configuration that ask for one.
+    asked: String,
+}
+
+impl<'c> Want<'c> {
+    /// The gateway's.
+    #[must_use]
+    pub fn gateway(config: &'c Config) -> Self {
+        Self {
+            base: &config.model.bundle,
+            budget_ms: config.model.budget_ms,
+            classes: &config.model.classes,
+            input: None,
+            threads: config.model.workers(),
+            dir: config.gateway.state_dir.join("extracted"),
+            asked: "model.budget_ms or model.classes".to_owned(),
+        }
+    }
+
+    /// A camera's own.
+    #[must_use]
+    pub fn camera(config: &'c Config, camera: &str, own: &'c OwnModel) -> Self {
+        Self {
+            base: own.bundle.as_deref().unwrap_or(&config.model.bundle),
+            budget_ms: own.budget_ms,
+            classes: &own.classes,
+            input: own.input.map(InputSide::get),
+            threads: config.model.workers(),
+            dir: config.gateway.state_dir.join(format!("extracted-{camera}")),
+            asked: format!("the model of camera {camera}"),
+        }
+    }
+
+    /// Whether an extraction is asked for.
+    #[must_use]
+    pub fn is_extraction(&self) -> bool {
+        self.budget_ms.is_some() || self.input.is_some() || !self.classes.is_empty()
+    }
 }
 
 /// The bundle, extracted if need be.
 ///
 /// # Errors
 /// The bundle cannot be used, or an extraction is asked for and it is not elastic.
-pub fn bundle(config: &Config, environment: &Environment) -> Result<Bundle> {
-    if !is_wanted(config) {
-        return Bundle::open(&config.model.bundle).or_exit(Exit::Data);
+pub fn bundle(want: &Want, environment: &Environment) -> Result<Bundle> {
+    if !want.is_extraction() {
+        return Bundle::open(want.base).or_exit(Exit::Data);
     }
-    let asked = "model.budget_ms or model.classes asks for an extraction";
-    let base = Base::open(&config.model.bundle).context(asked).or_exit(Exit::Data)?;
-    let order = order(config, &base);
-    if let Some(bundle) = kept(config, &order) {
+    let asked = || format!("{} asks for an extraction", want.asked);
+    let base = Base::open(want.base).with_context(asked).or_exit(Exit::Data)?;
+    let order = order(want, &base);
+    if let Some(bundle) = kept(want, &order) {
         return Ok(bundle);
     }
-    let classes = base.classes(&order.classes).context("model.classes").or_exit(Exit::Data)?;
-    let mut rows = table::rows(&base, &classes, None, None, None).or_exit(Exit::Data)?;
+    let classes = base.classes(&order.classes).with_context(asked).or_exit(Exit::Data)?;
+    let mut rows = table::rows(&base, &classes, None, want.input, None).with_context(asked).or_exit(Exit::Data)?;
     let wish = order.budget_ms.map_or(Wish::Best, Wish::Milliseconds);
     let chosen = match extract::choose(&base, &mut rows, wish, environment, order.threads) {
         Ok(chosen) => chosen,
@@ -68,8 +115,10 @@ pub fn bundle(config: &Config, environment: &Environment) -> Result<Bundle> {
     };
     let row = &rows[chosen];
     let (extracted, _) = extract::prove(&base, &row.setting, environment).or_exit(Exit::Data)?;
-    let dir = folder(config);
-    fs::create_dir_all(&config.gateway.state_dir).or_exit(Exit::CannotCreate)?;
+    let dir = want.dir.clone();
+    if let Some(above) = dir.parent() {
+        fs::create_dir_all(above).or_exit(Exit::CannotCreate)?;
+    }
     if dir.exists() && !dir.join("bundle.json").is_file() {
         // The folder is ours; what is left of a damaged bundle must not stand in the way of a new one.
         fs::remove_dir_all(&dir)
@@ -85,8 +134,8 @@ pub fn bundle(config: &Config, environment: &Environment) -> Result<Bundle> {
 }
 
 /// The extraction of an earlier start, if it is what is asked for now and still whole.
-fn kept(config: &Config, order: &Order) -> Option<Bundle> {
-    let dir = folder(config);
+fn kept(want: &Want, order: &Order) -> Option<Bundle> {
+    let dir = want.dir.clone();
     let kept: Kept = serde_json::from_slice(&fs::read(note(&dir)).ok()?).ok()?;
     if kept.order != *order {
         return None;
@@ -101,18 +150,15 @@ fn kept(config: &Config, order: &Order) -> Option<Bundle> {
     }
 }
 
-fn order(config: &Config, base: &Base) -> Order {
+fn order(want: &Want, base: &Base) -> Order {
     Order {
         base: base.bundle().sha256.clone(),
-        budget_ms: config.model.budget_ms.map(Milliseconds::get),
-        classes: config.model.classes.clone(),
-        threads: config.model.workers(),
+        budget_ms: want.budget_ms.map(Milliseconds::get),
+        classes: want.classes.to_vec(),
+        input: want.input,
+        threads: want.threads,
         agent: env!("CARGO_PKG_VERSION").into(),
     }
-}
-
-fn folder(config: &Config) -> PathBuf {
-    config.gateway.state_dir.join("extracted")
 }
 
 /// Beside the bundle, whose files are all named in its manifest.

@@ -11,7 +11,7 @@ use crate::config::{AnomalyConfig, Severity};
 use crate::frame::{Image, Region};
 use crate::glob::glob;
 use crate::model::Detection;
-use crate::model::bundle::{Bundle, ClassSpec, InputSpec};
+use crate::model::bundle::{Bundle, ClassSpec, InputSpec, Manifest};
 use crate::model::decode::iou;
 use crate::model::preprocess::{self, Input, Placement};
 use crate::model::runtime::{Forward, Session};
@@ -48,6 +48,14 @@ pub struct Times {
     pub forward: Duration,
     /// Anomaly score and findings.
     pub judge: Duration,
+}
+
+impl Times {
+    /// Preparation and network.
+    #[must_use]
+    pub fn looked(&self) -> Duration {
+        self.prepare + self.forward
+    }
 }
 
 impl ModelRef {
@@ -119,10 +127,10 @@ pub struct Judgement {
 impl Judge {
     /// For one camera. Without feature outputs in the bundle there is no anomaly check, whatever the configuration says.
     #[must_use]
-    pub fn new(config: &AnomalyConfig, sensitivity: f64, bundle: &Bundle) -> Self {
-        let runs = config.enabled && bundle.manifest.has_features();
+    pub fn new(config: &AnomalyConfig, sensitivity: f64, manifest: &Manifest) -> Self {
+        let runs = config.enabled && manifest.has_features();
         let check = runs.then(|| Check::new(config.false_alarm_rate.get(), sensitivity));
-        let classes = bundle.manifest.classes.iter().cloned().map(Some).collect();
+        let classes = manifest.classes.iter().cloned().map(Some).collect();
         Self { check, classes, severity: config.severity, school: None }
     }
 

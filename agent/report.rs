@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use jiff::Timestamp;
 use serde::Serialize;
@@ -12,7 +12,7 @@ use tracing::error;
 
 use crate::config::{MqttConfig, ResultsMode};
 use crate::frame::Captured;
-use crate::frame::supervisor::{Phase, Status};
+use crate::frame::feed::{Phase, Status};
 use crate::mqtt::board::Board;
 use crate::mqtt::payload::{
     AnomalyState, BrokerState, CameraPhase, CameraState, DeadLetter, FrameResult, GatewayState, ModelRef, OutboxState,
@@ -23,6 +23,7 @@ use crate::mqtt::status::LinkStatus;
 use crate::mqtt::topics::Topics;
 use crate::outbox::{Counts, Dead, Outbox};
 use crate::pipeline::{Lane, Pipeline};
+use crate::trigger::Fired;
 use crate::verdict::Verdict;
 
 /// How often states are looked at.
@@ -38,7 +39,7 @@ pub struct Reporter {
     pipeline: Arc<Pipeline>,
     outbox: Arc<Outbox>,
     started: Instant,
-    last: Vec<Shown>,
+    last: HashMap<Arc<str>, Shown>,
     gateway_due: Instant,
     counts: Counts,
     dead: Option<DeadLetter>,
@@ -46,6 +47,8 @@ pub struct Reporter {
     status: Arc<LinkStatus>,
     broker: BrokerState,
     model: Arc<ModelRef>,
+    /// Cameras that were named last.
+    shown: usize,
 }
 
 struct Shown {
@@ -60,14 +63,13 @@ impl Reporter {
     #[must_use]
     pub fn new(topics: Topics, pipeline: Arc<Pipeline>, outbox: Arc<Outbox>, status: Arc<LinkStatus>) -> Self {
         let now = Instant::now();
-        let last = pipeline.lanes.iter().map(|_| Shown { at: now, inspected: 0, fps: 0.0, phase: None }).collect();
         let model = pipeline.model();
         Self {
             topics,
             pipeline,
             outbox,
             started: now,
-            last,
+            last: HashMap::new(),
             gateway_due: now,
             counts: Counts::default(),
             dead: None,
@@ -75,6 +77,7 @@ impl Reporter {
             status,
             broker: BrokerState::default(),
             model,
+            shown: 0,
         }
     }
 
@@ -106,8 +109,12 @@ impl Reporter {
                 dead_letter: self.dead.clone(),
             },
             broker: self.broker.clone(),
-            cameras: self.pipeline.lanes.iter().map(|lane| lane.feed.name.to_string()).collect(),
+            cameras: self.cameras(),
         }
+    }
+
+    fn cameras(&self) -> Vec<String> {
+        self.pipeline.lanes().iter().map(|lane| lane.name().to_string()).collect()
     }
 
     /// The last will.
@@ -122,13 +129,19 @@ impl Reporter {
         let (broker, contested) = self.status.get();
         let trouble = self.outbox.trouble().or(contested);
         let model = self.pipeline.model();
-        if now >= self.gateway_due || trouble != self.trouble || broker != self.broker || model != self.model {
-            (self.broker, self.model) = (broker, model);
+        let lanes = self.pipeline.lanes();
+        self.last.retain(|name, _| lanes.iter().any(|lane| lane.name() == name));
+        let is_new = lanes.iter().any(|lane| !self.last.contains_key(lane.name())) || lanes.len() != self.shown;
+        if is_new || now >= self.gateway_due || trouble != self.trouble || broker != self.broker || model != self.model
+        {
+            (self.broker, self.model, self.shown) = (broker, model, lanes.len());
             self.trouble.clone_from(&trouble);
             board.set(&self.topics.state(), json(&self.gateway(true, trouble)));
             self.gateway_due = now + FIGURES;
         }
-        for (lane, shown) in self.pipeline.lanes.iter().zip(&mut self.last) {
+        for lane in lanes.iter() {
+            let new = || Shown { at: now, inspected: lane.counts().0, fps: 0.0, phase: None };
+            let shown = self.last.entry(Arc::clone(lane.name())).or_insert_with(new);
             let status = lane.feed.status();
             let anomaly = lane.with_judge(|j| j.check().map_or(AnomalyState::Off, |c| c.standing().into()));
             let phase = (status.phase, status.reason.clone(), matches!(anomaly, AnomalyState::Learning { .. }));
@@ -142,7 +155,7 @@ impl Reporter {
                 (shown.at, shown.inspected) = (now, inspected);
             }
             shown.phase = Some(phase);
-            board.set(&self.topics.camera_state(&lane.feed.name), json(&camera(lane, status, shown.fps, anomaly)));
+            board.set(&self.topics.camera_state(lane.name()), json(&camera(lane, status, shown.fps, anomaly)));
         }
     }
 
@@ -156,10 +169,10 @@ impl Reporter {
 fn camera(lane: &Lane, status: Status, fps: f32, anomaly: AnomalyState) -> CameraState {
     // What is under way counts as captured only, so it is read last.
     let (inspected, no_verdict) = lane.counts();
-    let (captured, dropped) = lane.feed.slot.counts();
+    let (captured, dropped) = lane.feed.counts();
     CameraState {
         schema: "inspect.camera/1".into(),
-        camera: lane.feed.name.to_string(),
+        camera: lane.name().to_string(),
         state: match status.phase {
             Phase::Opening => CameraPhase::Opening,
             Phase::Streaming => CameraPhase::Streaming,
@@ -175,28 +188,27 @@ fn camera(lane: &Lane, status: Status, fps: f32, anomaly: AnomalyState) -> Camer
         suppressed: lane.suppressed.load(Ordering::Relaxed),
         reopened: status.reopened,
         anomaly,
+        triggers: lane.settings().camera.trigger.as_ref().map(|_| lane.feed.trigger_counts()),
     }
 }
 
 /// Publishes inspected frames, as many as the configuration wants.
 pub struct Results {
-    mode: ResultsMode,
-    qos: u8,
     topics: Topics,
     sender: mpsc::Sender<Passing>,
     sampled: HashMap<Arc<str>, Instant>,
 }
 
 impl Results {
-    /// As configured.
+    /// Under these topics.
     #[must_use]
-    pub fn new(config: &MqttConfig, topics: Topics, sender: mpsc::Sender<Passing>) -> Self {
-        Self { mode: config.results, qos: config.results_qos.get() as u8, topics, sender, sampled: HashMap::new() }
+    pub fn new(topics: Topics, sender: mpsc::Sender<Passing>) -> Self {
+        Self { topics, sender, sampled: HashMap::new() }
     }
 
     /// Sends a verdict's result if it is wanted. Never waits: with no room it is left out.
-    pub fn send(&mut self, camera: &Arc<str>, verdict: &Verdict) {
-        let wanted = match self.mode {
+    pub fn send(&mut self, config: &MqttConfig, camera: &Arc<str>, verdict: &Verdict, fired: &[Fired]) {
+        let wanted = match config.results {
             ResultsMode::Off => false,
             ResultsMode::All => true,
             ResultsMode::Defects => verdict.outcome() != Outcome::Good,
@@ -210,22 +222,30 @@ impl Results {
         };
         if wanted {
             let topic = self.topics.results(camera);
-            let (payload, expiry) = (json(&result(camera, verdict)), Some(RESULT_EXPIRY));
-            let _ = self.sender.try_send(Passing { topic, payload, qos: self.qos, expiry });
+            let triggered = fired.iter().map(|fired| fired.at_wall).min();
+            let (payload, expiry) = (json(&result(camera, verdict, triggered)), Some(RESULT_EXPIRY));
+            let qos = config.results_qos.get() as u8;
+            let _ = self.sender.try_send(Passing { topic, payload, qos, expiry });
         }
     }
 }
 
-fn result(camera: &str, verdict: &Verdict) -> FrameResult {
+/// What is told of a frame; `triggered` is when it was asked for, where it was.
+#[must_use]
+pub fn result(camera: &str, verdict: &Verdict, triggered: Option<SystemTime>) -> FrameResult {
     let (seq, at) = match &verdict.captured {
         Captured::Frame(frame) => (frame.seq, frame.captured_at),
-        Captured::Unreadable { seq, captured_at, .. } => (*seq, *captured_at),
+        Captured::Unreadable { seq, captured_at, .. } | Captured::Missed { seq, captured_at, .. } => {
+            (*seq, *captured_at)
+        }
     };
+    let triggered = triggered.or_else(|| matches!(verdict.captured, Captured::Missed { .. }).then_some(at));
     FrameResult {
         schema: "inspect.result/1".into(),
         camera: camera.to_owned(),
         seq,
         captured_at: Timestamp::try_from(at).unwrap_or_default(),
+        triggered_at: triggered.map(|at| Timestamp::try_from(at).unwrap_or_default()),
         file: verdict.origin().map(ToString::to_string),
         outcome: verdict.outcome(),
         reason: verdict.no_verdict.clone(),

@@ -9,7 +9,7 @@ use schemars::{Schema, schema_for};
 use crate::asyncapi;
 use crate::command::{
     Acknowledge, Approve, Changeover, Comment, Forget, ListAlarms, ListLessons, Products, Quieten, Relearn, Release,
-    Rollback, Shelve, Teach,
+    Reload, Rollback, Shelve, Teach, Trigger,
 };
 use crate::config::Config;
 use crate::model::bundle::Manifest;
@@ -77,6 +77,10 @@ pub enum Name {
     Approve,
     /// `…/commands/rollback/{id}`
     Rollback,
+    /// `…/commands/reload/{id}`
+    Reload,
+    /// `…/commands/trigger/{id}`
+    Trigger,
     /// `inspect/v1/{site}/taught/{class}`
     Lesson,
     /// `…/model/desired`
@@ -117,6 +121,8 @@ pub fn schema(name: Name) -> Schema {
         Name::Alarms => schema_for!(ListAlarms),
         Name::Approve => schema_for!(Approve),
         Name::Rollback => schema_for!(Rollback),
+        Name::Reload => schema_for!(Reload),
+        Name::Trigger => schema_for!(Trigger),
         Name::Reported => schema_for!(Reported),
         Name::Lesson => schema_for!(Lesson),
         Name::Desired => schema_for!(Desired),

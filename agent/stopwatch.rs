@@ -69,7 +69,7 @@ fn one_thread(
     let made = Session::new(environment, bundle);
     start.wait();
     let mut inspector = Inspector::new(made?, bundle);
-    let mut judge = Judge::new(&AnomalyConfig::default(), 1.0, bundle);
+    let mut judge = Judge::new(&AnomalyConfig::default(), 1.0, &bundle.manifest);
     let mut times = Vec::new();
     let mut begun = Instant::now();
     for (n, picture) in pictures.iter().cycle().enumerate() {

@@ -36,7 +36,7 @@ fn the_check_costs_the_same_after_very_many_frames() {
             (std::mem::take(&mut inspector.forward), placement)
         })
         .collect();
-    let mut judge = Judge::new(&AnomalyConfig::default(), 1.0, &bundle);
+    let mut judge = Judge::new(&AnomalyConfig::default(), 1.0, &bundle.manifest);
     let part = frames / 5;
     let (mut times, mut figures) = (Vec::with_capacity(part), Vec::new());
     for n in 0..frames {

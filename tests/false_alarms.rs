@@ -62,7 +62,7 @@ fn good_pictures_raise_as_few_alarms_as_are_wanted_once_they_are_answered() {
         let mut rng = StdRng::seed_from_u64(9);
         let dir = tempfile::tempdir().unwrap();
         let school = Arc::new(School::open(dir.path(), mark.clone()));
-        let mut judge = Judge::new(&AnomalyConfig::default(), 1.0, &bundle).taught(Arc::clone(&school));
+        let mut judge = Judge::new(&AnomalyConfig::default(), 1.0, &bundle.manifest).taught(Arc::clone(&school));
         let (mut judged, mut alarmed, mut answered) = (0, 0, 0);
         for _ in 0..frames {
             let which = rng.random_range(0..pictures.len());

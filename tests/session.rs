@@ -37,6 +37,7 @@ pub fn options(url: &str, id: &str) -> LinkOptions {
         user: None,
         password_file: None,
         keep_alive: Duration::from_secs(10),
+        window: WINDOW,
         max_packet: 1 << 20,
         max_incoming: 4 << 20,
         lasting: true,
@@ -67,7 +68,7 @@ impl Carrier {
         board.set("inspect/v1/s/g/state", b"0 again".to_vec());
         let session = Session {
             options: options(url, "carrier"),
-            window: WINDOW,
+            changed: tokio::sync::watch::channel(options(url, "carrier")).1,
             outbox: Arc::clone(&outbox),
             board,
             results: tokio::sync::mpsc::channel(1).1,

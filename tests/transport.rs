@@ -81,6 +81,7 @@ impl Secure {
             user: None,
             password_file: None,
             keep_alive: Duration::from_secs(10),
+            window: 32,
             max_packet: 1 << 20,
             max_incoming: 4 << 20,
             lasting: false,

@@ -13,6 +13,7 @@
 mod alarms;
 mod order;
 mod teach;
+mod trigger;
 
 use std::collections::BTreeMap;
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
@@ -24,7 +25,8 @@ use serde_json::Value;
 use tracing::{info, warn};
 
 pub use alarms::{Acknowledge, Comment, ListAlarms, Quieten, Release, Shelve};
-pub use order::{Approve, Changeover, Forget, ListLessons, Order, Products, Relearn, Rollback, Teach};
+pub use order::{Approve, Changeover, Forget, ListLessons, Order, Products, Relearn, Reload, Rollback, Teach, Trigger};
+use trigger::Deferred;
 
 use crate::config::Name;
 use crate::keeper::Keeper;
@@ -32,6 +34,8 @@ use crate::mqtt::link::Receipt;
 use crate::mqtt::payload::Reply;
 use crate::mqtt::topics::Topics;
 use crate::outbox::{Kind, Message, Outbox};
+use crate::pipeline::Pipeline;
+use crate::reload::Reloader;
 use crate::taught::{self, School};
 use crate::update::desk::Desk;
 use crate::verdict::book::AlarmBook;
@@ -62,6 +66,9 @@ enum Item {
     Lessons,
 }
 
+/// Receipts of what was answered.
+type Answered = tokio::sync::mpsc::Sender<Receipt>;
+
 /// Lessons that wait: the latest of each class.
 type Pile = Arc<Mutex<BTreeMap<String, Vec<u8>>>>;
 
@@ -77,7 +84,7 @@ pub struct Letterbox {
 pub struct Inbox {
     items: Receiver<Item>,
     pile: Pile,
-    answered: tokio::sync::mpsc::Sender<Receipt>,
+    answered: Answered,
 }
 
 /// Answers commands.
@@ -96,20 +103,35 @@ pub struct Office {
     pub outbox: Arc<Outbox>,
     /// Where words about updates are left.
     pub updates: Arc<Desk>,
+    /// The cameras.
+    pub pipeline: Arc<Pipeline>,
+    /// What takes up a changed configuration.
+    pub reloader: Arc<Reloader>,
 }
 
 impl Office {
     /// Answers commands and takes in lessons until the last letterbox is gone.
     pub fn work(&self, inbox: &Inbox) {
         for item in &inbox.items {
-            if let Item::Command(incoming) = item
-                && self.answer(&incoming)
-                && let Some(receipt) = incoming.receipt
-            {
-                let _ = inbox.answered.try_send(receipt); // otherwise it comes again, and is answered again
+            if let Item::Command(incoming) = item {
+                self.take(incoming, &inbox.answered);
             }
             let lessons = std::mem::take(&mut *inbox.pile.lock().unwrap_or_else(PoisonError::into_inner));
             lessons.iter().for_each(|(class, payload)| self.receive(class, payload));
+        }
+    }
+
+    /// Answers a command, or has it answered when a picture has come.
+    fn take(&self, mut incoming: Incoming, answered: &Answered) {
+        let receipt = incoming.receipt.take();
+        match self.trigger(&incoming, receipt, answered) {
+            Deferred::Waits => {}
+            Deferred::Not(Some(receipt)) if self.answer(&incoming) => drop(answered.try_send(receipt)), // else it comes again
+            Deferred::Not(receipt) => {
+                if receipt.is_none() {
+                    self.answer(&incoming);
+                }
+            }
         }
     }
 
@@ -156,19 +178,18 @@ impl Office {
     }
 
     fn send(&self, id: &str, payload: Vec<u8>, is_new: bool) -> Result<()> {
-        self.outbox.transaction(|transaction| {
-            if is_new {
-                transaction.save_reply(id, std::str::from_utf8(&payload).context("a reply is text")?)?;
-            }
-            transaction.push(&Message {
-                kind: Kind::Reply,
-                topic: self.topics.reply(id),
-                payload,
-                retain: false,
-                subject: None,
-            })
-        })
+        send(&self.outbox, &self.topics, id, payload, is_new)
     }
+}
+
+fn send(outbox: &Outbox, topics: &Topics, id: &str, payload: Vec<u8>, is_new: bool) -> Result<()> {
+    outbox.transaction(|transaction| {
+        if is_new {
+            transaction.save_reply(id, std::str::from_utf8(&payload).context("a reply is text")?)?;
+        }
+        let (kind, topic) = (Kind::Reply, topics.reply(id));
+        transaction.push(&Message { kind, topic, payload, retain: false, subject: None })
+    })
 }
 
 fn reply(command: &str, id: &str, done: Result<Value>) -> Result<Vec<u8>> {

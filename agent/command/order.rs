@@ -9,13 +9,15 @@ use uuid::Uuid;
 
 use super::Office;
 use super::alarms::{Acknowledge, Comment, ListAlarms, Quieten, Release, Shelve};
-use crate::config::{ClassName, Name, Severity};
+use crate::config::{ClassName, Milliseconds, Name, Severity};
 use crate::update::desk::Word;
 use crate::verdict::quiet::Why;
 
 /// The commands there are.
 const COMMANDS: &str = "ack, alarms, approve, changeover, comment, forget, in_service, lessons, out_of_service, products, relearn, \
-                        rollback, shelve, suppress, teach, unshelve, unsuppress";
+                        reload, rollback, shelve, suppress, teach, trigger, unshelve, unsuppress";
+/// The one that is answered when a picture has come.
+pub(super) const TRIGGER: &str = "trigger";
 
 /// `…/commands/changeover/{id}`: from now on the camera looks at another product.
 #[derive(Debug, PartialEq, Deserialize, JsonSchema)]
@@ -108,6 +110,23 @@ pub struct Rollback {
     pub by: Option<Name>,
 }
 
+/// `…/commands/reload/{id}`: the changed configuration file comes into force; the reply names what has changed.
+#[derive(Debug, PartialEq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Reload {}
+
+/// `…/commands/trigger/{id}`: the camera's next picture is inspected, whatever triggers it otherwise; the reply's `result` is what
+/// `…/results` says of it.
+#[derive(Debug, PartialEq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Trigger {
+    /// The camera.
+    pub camera: Name,
+    /// How long to wait for the picture; as the camera's trigger, or 1000 ms, where nothing is said.
+    #[serde(default)]
+    pub deadline_ms: Option<Milliseconds>,
+}
+
 /// A command that makes sense by itself.
 #[derive(Debug, PartialEq)]
 pub enum Order {
@@ -139,6 +158,10 @@ pub enum Order {
     Approve(Approve),
     /// An update is given up.
     Rollback(Rollback),
+    /// The configuration has changed.
+    Reload(Reload),
+    /// Inspect a picture.
+    Trigger(Trigger),
 }
 
 impl Order {
@@ -165,6 +188,8 @@ impl Order {
             "approve" => Self::Approve(read(command, payload)?),
             "rollback" => Self::Rollback(read(command, payload)?),
             "alarms" => Self::Alarms(read(command, payload)?),
+            "reload" => Self::Reload(read(command, payload)?),
+            TRIGGER => Self::Trigger(read(command, payload)?),
             _ => bail!("there is no command {command}; there are {COMMANDS}"),
         })
     }
@@ -202,11 +227,13 @@ impl Order {
                 let by = by.as_ref().map_or("an operator", Name::as_str).to_owned();
                 office.updates.say(Word::RollBack(by)).map(|()| json!({}))
             }
+            Self::Reload(_) => Ok(serde_json::to_value(office.reloader.reload()?)?),
+            Self::Trigger(trigger) => office.refuse_trigger(trigger),
         }
     }
 }
 
-fn read<T: DeserializeOwned>(command: &str, payload: &[u8]) -> Result<T> {
+pub(super) fn read<T: DeserializeOwned>(command: &str, payload: &[u8]) -> Result<T> {
     let payload = if payload.is_empty() { b"{}" } else { payload };
     let mut deserializer = serde_json::Deserializer::from_slice(payload);
     let value = serde_path_to_error::deserialize(&mut deserializer)

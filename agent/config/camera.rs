@@ -6,14 +6,16 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use schemars::JsonSchema;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use toml::Spanned;
 
+use super::own::OwnModel;
+use super::trigger::TriggerConfig;
 use super::value::{Density, FourCc, Name, Rate, RegionValue, RtspUrl, Seconds, Sensitivity, Side, Speed};
 use crate::frame::scene::SceneKind;
 
 /// One camera.
-#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct CameraConfig {
     /// A level of its topics, unique on the gateway.
@@ -37,6 +39,12 @@ pub struct CameraConfig {
     /// Only these of the model's classes are found here: names, in which * is any text. All where none is given.
     #[serde(default)]
     pub classes: Vec<String>,
+    /// A model of its own; that of the gateway where none is given.
+    #[serde(default)]
+    pub model: Option<OwnModel>,
+    /// Which of its pictures are inspected; all where nothing is said.
+    #[serde(default)]
+    pub trigger: Option<TriggerConfig>,
     /// A source that gives nothing for this long hangs and is opened again.
     #[serde(default = "hang")]
     pub hang_timeout_s: Seconds,
@@ -68,13 +76,15 @@ impl CameraConfig {
             sensitivity: neutral(),
             product: None,
             classes: Vec::new(),
+            model: None,
+            trigger: None,
             hang_timeout_s: hang(),
         }
     }
 }
 
 /// Where pictures come from: exactly one of these.
-#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum SourceConfig {
     /// A folder of still pictures.
@@ -123,7 +133,7 @@ impl SourceConfig {
 }
 
 /// `source.folder`
-#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct FolderSource {
     /// The folder; folders in it are looked into as well.
@@ -150,7 +160,7 @@ impl Default for FolderSource {
 }
 
 /// `source.video`
-#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct VideoSource {
     /// The file, in any format that FFmpeg reads.
@@ -161,7 +171,7 @@ pub struct VideoSource {
 }
 
 /// `source.v4l2`
-#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct V4l2Source {
     /// `/dev/video0` or, better since it stays the same, a name under `/dev/v4l/by-id`.
@@ -178,7 +188,7 @@ pub struct V4l2Source {
 }
 
 /// `source.rtsp`
-#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RtspSource {
     /// `rtsp://host[:port]/path`, without user and password.
@@ -238,7 +248,7 @@ impl RtspSource {
 }
 
 /// `source.synthetic`
-#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct SyntheticSource {
     /// What moves past the camera.

@@ -3,12 +3,12 @@
 use std::path::PathBuf;
 
 use schemars::JsonSchema;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use super::value::{BrokerUrl, KeepAlive, KiB, Name, QosLevel, Window};
 
 /// `[mqtt]`
-#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct MqttConfig {
     /// `mqtt://host:port`, `mqtts://` for TLS, `ws://host:port/path` or `wss://` for WebSocket
@@ -56,7 +56,7 @@ pub struct MqttConfig {
 }
 
 /// Which MQTT is spoken.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 pub enum ProtocolVersion {
     /// 5 where the broker does, else 3.1.1.
     #[default]
@@ -71,7 +71,7 @@ pub enum ProtocolVersion {
 }
 
 /// Which inspected frames are published.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum ResultsMode {
     /// None.

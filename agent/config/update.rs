@@ -3,14 +3,14 @@
 use std::str::FromStr;
 
 use schemars::JsonSchema;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize, Serializer};
 use serde_with::DeserializeFromStr;
 
 use super::value::{KiB, MiB};
 use crate::update::trust::{self, KeyId, Keyring};
 
 /// `[update]`
-#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct UpdateConfig {
     /// Public keys of minisign's kind (RW…) of those who may sign a release; without one no update is taken.
@@ -55,6 +55,12 @@ impl Default for UpdateConfig {
 #[derive(Debug, Clone, DeserializeFromStr)]
 pub struct TrustedKey(pub minisign::PublicKey);
 
+impl Serialize for TrustedKey {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&self.0.to_base64())
+    }
+}
+
 impl FromStr for TrustedKey {
     type Err = String;
 
@@ -66,6 +72,12 @@ impl FromStr for TrustedKey {
 /// The number of a key in the configuration.
 #[derive(Debug, Clone, Copy, DeserializeFromStr)]
 pub struct RevokedKey(pub KeyId);
+
+impl Serialize for RevokedKey {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(&self.0)
+    }
+}
 
 impl FromStr for RevokedKey {
     type Err = String;

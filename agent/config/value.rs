@@ -5,14 +5,14 @@ use std::fmt;
 
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::de::Error as _;
-use serde::{Deserialize, Deserializer, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::frame::Region;
 
 macro_rules! ranged {
     ($(#[$doc:meta])* $name:ident, $number:ty, $low:literal, $high:literal, $unit:literal) => {
         $(#[$doc])*
-        #[derive(Debug, Clone, Copy, Default, PartialEq, PartialOrd)]
+        #[derive(Debug, Clone, Copy, Default, PartialEq, PartialOrd, Serialize)]
         pub struct $name($number);
 
         impl $name {
@@ -78,6 +78,8 @@ ranged!(/// Messages on their way.
     Window, u64, 1, 512, "messages");
 ranged!(/// Seconds between signs of life.
     KeepAlive, u64, 5, 3600, "whole seconds");
+ranged!(/// Pictures that may wait; none where it is 0.
+    Queue, i64, 0, 64, "pictures");
 ranged!(/// Frames.
     Frames, u64, 1, 64, "frames");
 ranged!(/// Alarms of a camera at a time.
@@ -96,6 +98,8 @@ ranged!(/// Pixels a frame.
     Speed, f64, 0.0, 10_000.0, "px a frame");
 ranged!(/// Defects a frame.
     Density, f64, 0.0, 10.0, "defects a frame");
+ranged!(/// Side of a network's input.
+    InputSide, u32, 32, 4096, "px");
 ranged!(/// Sides of a generated picture.
     Side, u32, 64, 8192, "px");
 
@@ -240,6 +244,12 @@ fn address(url: &str) -> Option<(Scheme, String, u16)> {
 /// A region of the frame, `[x0, y0, x1, y1]` in shares of its sides.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub struct RegionValue(pub Region);
+
+impl Serialize for RegionValue {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.0.0.serialize(serializer)
+    }
+}
 
 impl<'de> Deserialize<'de> for RegionValue {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {

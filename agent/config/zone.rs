@@ -4,14 +4,14 @@ use std::borrow::Cow;
 
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::de::Error as _;
-use serde::{Deserialize, Deserializer};
+use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
 
 /// Corners of a zone.
 const CORNERS: std::ops::RangeInclusive<usize> = 3..=64;
 
 /// A rectangle or polygon, in shares of the frame's sides.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Zone(Vec<[f32; 2]>);
 
 impl Zone {

@@ -1,8 +1,10 @@
 //! Frames and where they come from.
 //!
 //! A [`Frame`] is a picture that was received or decoded WHOLE. What could not be is a [`Captured::Unreadable`], which
-//! travels the same way and ends as "no verdict", so that an uninspected part is known.
+//! travels the same way and ends as "no verdict", so that an uninspected part is known; and so does a part of which no picture
+//! came, a [`Captured::Missed`].
 
+pub mod feed;
 pub mod folder;
 pub mod jpeg;
 pub mod scene;
@@ -15,6 +17,8 @@ pub mod video;
 
 use std::sync::Arc;
 use std::time::{Instant, SystemTime};
+
+use crate::trigger::Fired;
 
 /// Order and depth of the samples, in `GenICam`'s names.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -77,6 +81,8 @@ pub struct Frame {
     pub captured: Instant,
     /// The picture.
     pub image: Image,
+    /// The triggers that asked for it.
+    pub fired: Vec<Fired>,
 }
 
 /// What a camera hands on.
@@ -94,7 +100,29 @@ pub enum Captured {
         origin: Option<Arc<str>>,
         /// What is wrong with it.
         reason: String,
+        /// As [`Frame::fired`].
+        fired: Vec<Fired>,
     },
+    /// A part was there, and no picture of it is inspected.
+    Missed {
+        /// Of the picture that came next.
+        seq: u64,
+        /// When the part was there.
+        captured_at: SystemTime,
+        /// Why.
+        reason: String,
+    },
+}
+
+impl Captured {
+    /// The triggers that asked for it; afterwards there are none.
+    pub fn take_fired(&mut self) -> Vec<Fired> {
+        match self {
+            Self::Frame(frame) => std::mem::take(&mut frame.fired),
+            Self::Unreadable { fired, .. } => std::mem::take(fired),
+            Self::Missed { .. } => Vec::new(),
+        }
+    }
 }
 
 /// A rectangle relative to the frame: x0, y0, x1, y1 in 0..=1.

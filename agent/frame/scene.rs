@@ -15,7 +15,7 @@ mod random;
 mod steel;
 
 use schemars::JsonSchema;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use self::board::Panel;
 use self::random::{Cloud, Rng, Stream, smooth};
@@ -29,7 +29,7 @@ const GREY: i32 = 16;
 const SPEED_BITS: u32 = 16;
 
 /// What moves past the camera.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum SceneKind {
     /// A strip of rolled steel.

@@ -1,36 +1,50 @@
-//! A slot between a camera and inference that holds ONE picture: the newest. What was not taken in time is dropped and
-//! counted, so that inspection never falls behind the line.
+//! A slot between a camera and inference that holds ONE picture, the newest; or a few, the newest ones, where each shows a part that
+//! has to be inspected. What was not taken in time is dropped and counted, so that inspection never falls behind the line.
 //!
-//! Accounting is exact: captured = dropped + taken + (1 while one waits).
+//! Accounting is exact: captured = dropped + taken + those that wait.
 
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::collections::VecDeque;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// The slot.
 #[derive(Debug)]
-pub struct Slot<T> {
-    item: Mutex<Option<T>>,
-    captured: AtomicU64,
-    dropped: AtomicU64,
+pub struct Slot<T>(Mutex<Inner<T>>);
+
+#[derive(Debug)]
+struct Inner<T> {
+    items: VecDeque<T>,
+    capacity: usize,
+    captured: u64,
+    dropped: u64,
 }
 
 impl<T> Default for Slot<T> {
     fn default() -> Self {
-        Self { item: Mutex::new(None), captured: AtomicU64::new(0), dropped: AtomicU64::new(0) }
+        Self(Mutex::new(Inner { items: VecDeque::new(), capacity: 1, captured: 0, dropped: 0 }))
     }
 }
 
 impl<T> Slot<T> {
-    /// Puts an item in; the one that still lay there is dropped and counted.
-    pub fn put(&self, item: T) {
-        let mut slot = self.item.lock().unwrap_or_else(PoisonError::into_inner);
-        self.captured.fetch_add(1, Ordering::Relaxed);
-        if slot.replace(item).is_some() {
-            self.dropped.fetch_add(1, Ordering::Relaxed);
-        }
+    fn inner(&self) -> MutexGuard<'_, Inner<T>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Takes the item out.
+    /// From now on so many items may wait, at least one.
+    pub fn set_capacity(&self, capacity: usize) {
+        self.inner().capacity = capacity.max(1);
+    }
+
+    /// Puts an item in; gives the one, counted as dropped, for which there is no room any more: the oldest.
+    pub fn put(&self, item: T) -> Option<T> {
+        let mut inner = self.inner();
+        inner.captured += 1;
+        let dropped = if inner.items.len() >= inner.capacity { inner.items.pop_front() } else { None };
+        inner.dropped += u64::from(dropped.is_some());
+        inner.items.push_back(item);
+        dropped
+    }
+
+    /// Takes the item out that waits longest.
     pub fn take(&self) -> Option<T> {
         self.take_with(|item| item)
     }
@@ -38,19 +52,19 @@ impl<T> Slot<T> {
     /// Takes the item out and runs `f` before another may take the next one, for numbering that must follow the order
     /// of taking.
     pub fn take_with<R>(&self, f: impl FnOnce(T) -> R) -> Option<R> {
-        let mut slot = self.item.lock().unwrap_or_else(PoisonError::into_inner);
-        slot.take().map(f)
+        let mut inner = self.inner();
+        inner.items.pop_front().map(f)
     }
 
     /// Whether an item waits.
     pub fn is_full(&self) -> bool {
-        self.item.lock().unwrap_or_else(PoisonError::into_inner).is_some()
+        !self.inner().items.is_empty()
     }
 
     /// Items ever put in, and those of them that were never taken, at one instant.
     pub fn counts(&self) -> (u64, u64) {
-        let _item = self.item.lock().unwrap_or_else(PoisonError::into_inner);
-        (self.captured.load(Ordering::Relaxed), self.dropped.load(Ordering::Relaxed))
+        let inner = self.inner();
+        (inner.captured, inner.dropped)
     }
 }
 
@@ -62,12 +76,21 @@ mod tests {
     #[test]
     fn keeps_the_newest() {
         let slot = Slot::default();
-        for n in 0..5 {
-            slot.put(n);
-        }
+        let dropped: Vec<_> = (0..5).map(|n| slot.put(n)).collect();
+        assert_eq!(dropped, [None, Some(0), Some(1), Some(2), Some(3)]);
         assert_eq!(slot.take(), Some(4));
         assert_eq!(slot.take(), None);
         assert_eq!(slot.counts(), (5, 4));
+    }
+
+    #[test]
+    fn a_queue_keeps_its_order() {
+        let slot = Slot::default();
+        slot.set_capacity(3);
+        let dropped: Vec<_> = (0..5).map(|n| slot.put(n)).collect();
+        assert_eq!(dropped, [None, None, None, Some(0), Some(1)]);
+        assert_eq!([slot.take(), slot.take(), slot.take(), slot.take()], [Some(2), Some(3), Some(4), None]);
+        assert_eq!(slot.counts(), (5, 2));
     }
 
     #[test]
@@ -75,7 +98,11 @@ mod tests {
         let slot = Arc::new(Slot::default());
         let writer = {
             let slot = Arc::clone(&slot);
-            std::thread::spawn(move || (0..20_000_u64).for_each(|n| slot.put(n)))
+            std::thread::spawn(move || {
+                (0..20_000_u64).for_each(|n| {
+                    slot.put(n);
+                })
+            })
         };
         let (mut taken, mut last) = (0, None);
         while !writer.is_finished() || slot.is_full() {

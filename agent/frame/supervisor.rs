@@ -6,18 +6,17 @@
 //! away, and at most [`MAX_STUCK`] such threads may exist before the supervisor waits for one of them to come back.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::thread::{self, JoinHandle};
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use tracing::{info, warn};
 
-use super::slot::Slot;
+use super::feed::{Feed, Phase};
 use super::source::{self, Next};
-use super::{Captured, Frame};
 use crate::backoff::Backoff;
 use crate::config::{CameraConfig, Limits, SourceConfig};
 use crate::stop::Stop;
@@ -27,82 +26,6 @@ pub const MAX_STUCK: usize = 3;
 /// A camera that streamed this long is well again: its next failure starts at the first delay.
 const WELL_AFTER: Duration = Duration::from_secs(10);
 const TICK: Duration = Duration::from_millis(100);
-
-/// What a camera is doing.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Phase {
-    /// Being opened for the first time.
-    Opening,
-    /// Pictures come.
-    Streaming,
-    /// Given up for now; it will be opened again.
-    Reconnecting,
-}
-
-/// The state of a camera, as others may see it.
-#[derive(Debug, Clone)]
-pub struct Status {
-    /// What it is doing.
-    pub phase: Phase,
-    /// Why, in words, where it is not well.
-    pub reason: Option<String>,
-    /// Since when.
-    pub since: SystemTime,
-    /// Times that it was opened again.
-    pub reopened: u64,
-}
-
-/// A camera's slot, state and the way to wake inference.
-pub struct Feed {
-    /// Name from the configuration.
-    pub name: Arc<str>,
-    /// The newest picture.
-    pub slot: Slot<Captured>,
-    status: Mutex<Status>,
-    seq: AtomicU64,
-    wake: Box<dyn Fn() + Send + Sync>,
-}
-
-impl Feed {
-    /// A feed that calls `wake` after each picture.
-    #[must_use]
-    pub fn new(name: Arc<str>, wake: Box<dyn Fn() + Send + Sync>) -> Self {
-        let status = Status { phase: Phase::Opening, reason: None, since: SystemTime::now(), reopened: 0 };
-        Self { name, slot: Slot::default(), status: Mutex::new(status), seq: AtomicU64::new(0), wake }
-    }
-
-    /// The state now.
-    #[must_use]
-    pub fn status(&self) -> Status {
-        self.status.lock().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-
-    fn set_phase(&self, phase: Phase, reason: Option<String>) {
-        let mut status = self.status.lock().unwrap_or_else(PoisonError::into_inner);
-        if status.phase != phase {
-            status.since = SystemTime::now();
-            status.reopened += u64::from(phase == Phase::Reconnecting);
-        }
-        status.phase = phase;
-        status.reason = reason;
-    }
-
-    /// Stamps a picture and puts it into the slot.
-    pub fn deliver(&self, next: Next) {
-        let (captured_at, captured) = (SystemTime::now(), Instant::now());
-        let seq = || self.seq.fetch_add(1, Ordering::Relaxed);
-        match next {
-            Next::Picture { image, .. } => {
-                self.slot.put(Captured::Frame(Frame { seq: seq(), captured_at, captured, image }));
-            }
-            Next::Unreadable { origin, reason } => {
-                self.slot.put(Captured::Unreadable { seq: seq(), captured_at, origin, reason });
-            }
-            Next::Idle | Next::Ended => return,
-        }
-        (self.wake)();
-    }
-}
 
 /// Runs a camera on this thread until `stop`.
 pub fn supervise(config: &CameraConfig, limits: &Limits, feed: &Arc<Feed>, stop: &Stop) {
@@ -216,8 +139,14 @@ impl Reader {
         let mut due = Instant::now();
         while !stop.is_set() {
             let early = due.saturating_duration_since(Instant::now());
-            if !source.live() && !early.is_zero() && stop.wait(early) {
-                return Ok(());
+            if !source.live() {
+                if !early.is_zero() && stop.wait(early) {
+                    return Ok(());
+                }
+                // One that can be asked is asked when somebody wants a picture.
+                if !feed.wait_for_wish(TICK) {
+                    continue;
+                }
             }
             self.set_busy(Some(Instant::now()));
             let next = source.next(due)?;

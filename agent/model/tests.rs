@@ -27,7 +27,7 @@ fn inspect_for(dir: &Path, image: &Image, roi: Region, classes: &[&str]) -> Vec<
     let mut session = runtime::Session::new(&runtime::load(None).unwrap(), &bundle).unwrap();
     golden::verify(&bundle, &mut session).unwrap();
     let classes: Vec<String> = classes.iter().map(ToString::to_string).collect();
-    let mut judge = Judge::new(&AnomalyConfig::default(), 1.0, &bundle).only(&classes);
+    let mut judge = Judge::new(&AnomalyConfig::default(), 1.0, &bundle.manifest).only(&classes);
     assert!(judge.check().is_none(), "without features there is no anomaly check");
     let mut inspector = Inspector::new(session, &bundle);
     let placement = inspector.look(image, roi).unwrap();

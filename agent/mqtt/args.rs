@@ -13,6 +13,8 @@ use crate::exit::{Exit, OrExit};
 
 /// Largest message that is read and written.
 const MAX_PACKET: usize = 16 << 20;
+/// Messages on their way, where nobody says otherwise.
+const WINDOW: usize = 32;
 
 /// Where the broker is, and who we are.
 #[derive(clap::Args)]
@@ -51,6 +53,7 @@ impl BrokerArgs {
             user: self.user.clone(),
             password_file: self.password_file.clone(),
             keep_alive: Duration::from_secs(15),
+            window: WINDOW,
             max_packet: MAX_PACKET,
             max_incoming: MAX_PACKET,
             forget: false,

@@ -9,6 +9,7 @@ use uuid::Uuid;
 
 use crate::config::Severity;
 use crate::taught::Look;
+use crate::trigger::TriggerCounts;
 
 /// What happened to an alarm.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -294,6 +295,9 @@ pub struct CameraState {
     pub reopened: u64,
     /// The anomaly check.
     pub anomaly: AnomalyState,
+    /// What became of its triggers, where it has one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub triggers: Option<TriggerCounts>,
 }
 
 /// How far the anomaly check is.
@@ -363,6 +367,10 @@ pub struct FrameResult {
     /// Time of capture, RFC 3339.
     #[schemars(with = "String", extend("format" = "date-time"))]
     pub captured_at: Timestamp,
+    /// When it was asked for, RFC 3339, where a trigger did.
+    #[schemars(with = "Option<String>", extend("format" = "date-time"))]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub triggered_at: Option<Timestamp>,
     /// File name, for a camera that is a folder.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub file: Option<String>,

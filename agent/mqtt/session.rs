@@ -21,7 +21,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::task::block_in_place;
 use tokio::time::{Instant, sleep, sleep_until};
 use tracing::{error, info, warn};
@@ -73,10 +73,10 @@ pub struct Passing {
 
 /// What the session carries.
 pub struct Session {
-    /// Where to.
+    /// Where to; when it changes, the connection is made anew.
     pub options: LinkOptions,
-    /// Unacknowledged messages at a time.
-    pub window: usize,
+    /// See `options`.
+    pub changed: watch::Receiver<LinkOptions>,
     /// Durable messages.
     pub outbox: Arc<Outbox>,
     /// States.
@@ -102,6 +102,8 @@ pub struct Session {
 /// How a connection ended.
 enum Ended {
     Stopped,
+    /// The broker is another one from now on, or is spoken with otherwise.
+    Changed,
     Lost(String),
     TakenOver,
     Garbled(String),
@@ -111,10 +113,14 @@ impl Session {
     /// Runs until `stop`, then sends what it still can and takes leave.
     pub async fn run(mut self) {
         let (mut backoff, mut short, mut garbled) = (self.backoff.clone(), 0, 0);
-        let configured = self.options.version;
+        let mut configured = self.options.version;
         loop {
             let connected = tokio::select! {
                 link = Link::connect(&self.options) => link,
+                Ok(()) = self.changed.changed() => {
+                    configured = self.change(&mut backoff);
+                    continue;
+                }
                 () = self.stop.stopped() => return,
             };
             let begun = Instant::now();
@@ -153,6 +159,11 @@ impl Session {
                     short = if begun.elapsed() > WELL_AFTER { 0 } else { short + 1 };
                     match ended {
                         Ended::Stopped => return,
+                        Ended::Changed => {
+                            configured = self.change(&mut backoff);
+                            short = 0;
+                            continue;
+                        }
                         Ended::Lost(reason) => reason,
                         Ended::TakenOver => {
                             contested = true;
@@ -192,9 +203,18 @@ impl Session {
             warn!("{reason}; alarms are kept, next attempt in {:.1} s", delay.as_secs_f64());
             tokio::select! {
                 () = sleep(delay) => {}
+                Ok(()) = self.changed.changed() => configured = self.change(&mut backoff),
                 () = self.stop.stopped() => return,
             }
         }
+    }
+
+    /// Takes up other options; gives the version in them.
+    fn change(&mut self, backoff: &mut Backoff) -> ProtocolVersion {
+        self.options = self.changed.borrow_and_update().clone();
+        backoff.reset();
+        info!(broker = %self.options.url, "the connection is made anew, as configured now");
+        self.options.version
     }
 
     fn subscribe(&self, link: &Link) {
@@ -207,9 +227,11 @@ impl Session {
 
     /// One connection, and how it ended. Where the agent is deaf, nothing is subscribed to before that time.
     async fn serve(&mut self, link: Link, mut deaf: Option<Instant>) -> Ended {
-        let mut flight = Flight::new(link, self.window, self.options.max_packet);
+        let mut flight = Flight::new(link, self.options.window, self.options.max_packet);
         let stop = self.stop.clone();
         let (outbox, board) = (Arc::clone(&self.outbox), Arc::clone(&self.board));
+        // A receiver of its own: what has changed is then still news to the one that takes it up.
+        let mut changed = self.changed.clone();
         let mut closing: Option<Instant> = None;
         loop {
             if Instant::now() >= flight.fill_after
@@ -230,6 +252,11 @@ impl Session {
             let oldest = flight.sent.values().map(|(_, at)| *at).min();
             let overdue = oldest.map_or_else(|| Instant::now() + ACK_TIMEOUT, |at| at + ACK_TIMEOUT);
             tokio::select! {
+                Ok(()) = changed.changed(), if closing.is_none() => {
+                    self.flush(&mut flight);
+                    flight.link.disconnect().await;
+                    return Ended::Changed;
+                }
                 event = flight.link.next() => match event {
                     Event::Acknowledged(token) => {
                         flight.proved = true;

@@ -6,12 +6,10 @@ use anyhow::Result;
 use tracing::{error, warn};
 
 use super::ledger::{Installed, Ledger};
-use crate::anomaly::memory::Mark;
 use crate::config::Config;
-use crate::engine;
+use crate::engine::Engine;
 use crate::exit::{Exit, OrExit};
-use crate::fitting;
-use crate::inspector::Inspector;
+use crate::fitting::{self, Want};
 use crate::model::bundle::Bundle;
 use crate::model::runtime::Environment;
 
@@ -20,12 +18,8 @@ const HANGS: Duration = Duration::from_secs(60);
 
 /// What the agent starts with.
 pub struct Booted {
-    /// The active bundle.
-    pub bundle: Bundle,
-    /// Its inspectors.
-    pub inspectors: Vec<Inspector>,
-    /// The mark of its features.
-    pub mark: Mark,
+    /// The active bundle, ready to inspect.
+    pub engine: Engine,
     /// Where it is from.
     pub ledger: Ledger,
 }
@@ -42,7 +36,7 @@ pub fn boot(config: &Config, environment: &Environment) -> Result<Booted> {
     }
     while let Some(installed) = ledger.active() {
         match slot(config, environment, &ledger, installed) {
-            Ok((bundle, inspectors, mark)) => return Ok(Booted { bundle, inspectors, mark, ledger }),
+            Ok(engine) => return Ok(Booted { engine, ledger }),
             Err(e) => {
                 let reason = format!("at the start: {e:#}");
                 error!("the updated bundle cannot be used, the one before is: {reason}");
@@ -52,20 +46,14 @@ pub fn boot(config: &Config, environment: &Environment) -> Result<Booted> {
             }
         }
     }
-    let bundle = fitting::bundle(config, environment)?;
-    let (inspectors, mark) = engine::inspectors(config, environment, &bundle).or_exit(Exit::Data)?;
-    Ok(Booted { bundle, inspectors, mark, ledger })
+    let bundle = fitting::bundle(&Want::gateway(config), environment)?;
+    let engine = Engine::start(config.model.workers(), environment, &bundle).or_exit(Exit::Data)?;
+    Ok(Booted { engine, ledger })
 }
 
-fn slot(
-    config: &Config,
-    environment: &Environment,
-    ledger: &Ledger,
-    installed: Installed,
-) -> Result<(Bundle, Vec<Inspector>, Mark)> {
+fn slot(config: &Config, environment: &Environment, ledger: &Ledger, installed: Installed) -> Result<Engine> {
     let bundle = open(ledger, installed)?;
-    let (inspectors, mark) = guarded(|| engine::inspectors(config, environment, &bundle))?;
-    Ok((bundle, inspectors, mark))
+    guarded(|| Engine::start(config.model.workers(), environment, &bundle))
 }
 
 /// Does what may hang in a bundle's network; then the process ends, which counts as one of the bundle's starts.

@@ -7,10 +7,10 @@
 //! What operators do is in `life.rs`. An alarm that is over and that nobody has acknowledged stays in the book, though not on
 //! the broker, so that it still can be; the latest [`RETURNED`] of them.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use jiff::Timestamp;
 use sha2::{Digest, Sha256};
 use tracing::warn;
@@ -56,7 +56,7 @@ pub struct Entry {
     forgotten: Vec<Uuid>,
     /// What the alarms look like, so that an operator can teach them.
     looks: Vec<(Uuid, Look)>,
-    image: Option<(String, Vec<u8>)>,
+    pub(super) image: Option<(String, Vec<u8>)>,
     scene: Option<Scene>,
     pub(super) at: Timestamp,
 }
@@ -65,6 +65,16 @@ impl Entry {
     /// Nothing yet.
     pub(super) fn new(at: Timestamp) -> Self {
         Self { at, ..Self::default() }
+    }
+
+    /// What else changes at the same time; of pictures there is one, the first.
+    pub fn add(&mut self, other: Self) {
+        self.at = self.at.max(other.at);
+        self.events.extend(other.events);
+        self.forgotten.extend(other.forgotten);
+        self.looks.extend(other.looks);
+        self.image = self.image.take().or(other.image);
+        self.quiets = other.quiets.or(self.quiets.take());
     }
 
     /// Whether nothing has changed.
@@ -83,7 +93,7 @@ impl Entry {
 pub struct AlarmBook {
     identity: Identity,
     topics: Topics,
-    config: AlarmConfig,
+    pub(super) config: AlarmConfig,
     pub(super) cameras: HashMap<Arc<str>, Page>,
     /// Over, and not acknowledged; the oldest first.
     pub(super) returned: VecDeque<Alarm>,
@@ -93,10 +103,26 @@ pub struct AlarmBook {
 }
 
 pub(super) struct Page {
-    tracker: Tracker,
+    pub(super) tracker: Tracker,
     /// By the tracks' numbers.
     pub(super) active: HashMap<u64, Alarm>,
     pub(super) flood: Option<Alarm>,
+    /// What is wrong with the camera itself, by class.
+    pub(super) conditions: BTreeMap<String, Alarm>,
+    /// Parts in a row that were inspected.
+    pub(super) served: u64,
+}
+
+impl Page {
+    fn new(config: &AlarmConfig) -> Self {
+        let (active, conditions) = (HashMap::new(), BTreeMap::new());
+        Self { tracker: Tracker::new(config), active, flood: None, conditions, served: 0 }
+    }
+
+    /// Its active alarms.
+    pub(super) fn alarms(&self) -> impl Iterator<Item = &Alarm> {
+        self.active.values().chain(&self.flood).chain(self.conditions.values())
+    }
 }
 
 impl AlarmBook {
@@ -106,7 +132,6 @@ impl AlarmBook {
     /// # Errors
     /// The outbox cannot be read or written.
     pub fn open(identity: Identity, config: &AlarmConfig, cameras: &[Arc<str>], outbox: &Outbox) -> Result<Self> {
-        let page = || Page { tracker: Tracker::new(config), active: HashMap::new(), flood: None };
         let quiets = outbox.note(QUIET)?.map_or_else(Vec::new, |text| {
             serde_json::from_str(&text).unwrap_or_else(|e| {
                 warn!("what was shelved or suppressed cannot be read and is forgotten: {e}");
@@ -117,7 +142,7 @@ impl AlarmBook {
             topics: Topics::new(&identity.site, &identity.gateway),
             identity,
             config: config.clone(),
-            cameras: cameras.iter().map(|name| (Arc::clone(name), page())).collect(),
+            cameras: cameras.iter().map(|name| (Arc::clone(name), Page::new(config))).collect(),
             returned: VecDeque::new(),
             quiets,
             waiting: false,
@@ -137,6 +162,8 @@ impl AlarmBook {
                 if let (FLOOD, Some(count)) = (alarm.body.class.as_str(), alarm.body.count) {
                     page.tracker.restore_flood(count);
                     page.flood = Some(alarm);
+                } else if alarm.body.kind == AlarmKind::Camera {
+                    page.conditions.insert(alarm.body.class.clone(), alarm);
                 } else {
                     let track = page.tracker.restore(finding_of(&alarm.body));
                     page.active.insert(track, alarm);
@@ -157,7 +184,37 @@ impl AlarmBook {
     /// Active alarms.
     #[must_use]
     pub fn active(&self) -> usize {
-        self.cameras.values().map(|page| page.active.len() + usize::from(page.flood.is_some())).sum()
+        self.alarms().count()
+    }
+
+    /// Another configuration, and other cameras; what is active goes on. Alarms of a camera that is gone are cleared.
+    ///
+    /// # Errors
+    /// That cannot be recorded at the moment; nothing has changed then.
+    pub fn configure(
+        &mut self,
+        config: &AlarmConfig,
+        cameras: &[Arc<str>],
+        outbox: &Outbox,
+        now: Timestamp,
+    ) -> Result<()> {
+        ensure!(!self.waiting, "alarms cannot be recorded at the moment (is the disk full?): try again later");
+        let gone: Vec<Arc<str>> = self.cameras.keys().filter(|name| !cameras.contains(name)).cloned().collect();
+        let alarms = gone.iter().filter_map(|name| self.cameras.get(name)).flat_map(Page::alarms);
+        let (alarms, returned) = (alarms.cloned().collect::<Vec<_>>(), self.returned.clone());
+        let mut entry = Entry::new(now);
+        alarms.into_iter().for_each(|alarm| self.clear(alarm, &mut entry));
+        if let Err(e) = self.record(&entry, outbox) {
+            self.returned = returned;
+            return Err(e);
+        }
+        gone.iter().for_each(|name| drop(self.cameras.remove(name)));
+        self.cameras.values_mut().for_each(|page| page.tracker.configure(config));
+        for name in cameras {
+            self.cameras.entry(Arc::clone(name)).or_insert_with(|| Page::new(config));
+        }
+        self.config = config.clone();
+        Ok(())
     }
 
     /// What a verdict changes. Must be called once a verdict, in the camera's order. A snapshot that cannot be made
@@ -189,7 +246,7 @@ impl AlarmBook {
         for change in changes {
             let (transition, alarm) = match change {
                 Change::Raised(track, finding) => {
-                    let body = body(camera, frame, &finding, hash);
+                    let body = body(camera, of(frame), &finding, hash);
                     entry.looks.extend(finding.look.map(|look| (body.alarm, look)));
                     let alarm = Alarm { schema: "inspect.alarm/1".into(), raised_at: now, body };
                     (Transition::Raised, page.active.entry(track).insert_entry(alarm).into_mut())
@@ -197,17 +254,17 @@ impl AlarmBook {
                 Change::Updated(track, finding) => {
                     let Some(alarm) = page.active.get_mut(&track) else { continue };
                     entry.looks.extend(finding.look.as_ref().map(|look| (alarm.body.alarm, look.clone())));
-                    worsened(&mut alarm.body, body(camera, frame, &finding, hash));
+                    worsened(&mut alarm.body, body(camera, of(frame), &finding, hash));
                     (Transition::Updated, alarm)
                 }
                 Change::Flood(count) => {
-                    let body = AlarmBody { count: Some(count), ..body(camera, frame, &flood(verdict), hash) };
+                    let body = AlarmBody { count: Some(count), ..body(camera, of(frame), &flood(verdict), hash) };
                     let alarm = Alarm { schema: "inspect.alarm/1".into(), raised_at: now, body };
                     (Transition::Raised, page.flood.insert(alarm))
                 }
                 Change::Rising(count) => {
                     let Some(alarm) = page.flood.as_mut() else { continue };
-                    worsened(&mut alarm.body, body(camera, frame, &flood(verdict), hash));
+                    worsened(&mut alarm.body, body(camera, of(frame), &flood(verdict), hash));
                     alarm.body.count = Some(count);
                     (Transition::Updated, alarm)
                 }
@@ -230,7 +287,7 @@ impl AlarmBook {
     }
 
     /// An alarm's finding is gone.
-    fn clear(&mut self, mut alarm: Alarm, entry: &mut Entry) {
+    pub(super) fn clear(&mut self, mut alarm: Alarm, entry: &mut Entry) {
         alarm.body.state = quiet::state_gone(alarm.body.acknowledged, alarm.body.state);
         alarm.body.until = None;
         if alarm.body.state == AlarmState::ReturnedToNormalUnacknowledged {
@@ -325,13 +382,23 @@ pub(super) fn is_gone(state: AlarmState) -> bool {
     matches!(state, AlarmState::Normal | AlarmState::ReturnedToNormalUnacknowledged)
 }
 
+/// Where an alarm was seen.
+pub(super) fn of(frame: &Frame) -> FrameRef {
+    FrameRef {
+        seq: frame.seq,
+        captured_at: Timestamp::try_from(frame.captured_at).unwrap_or_default(),
+        width: frame.image.width,
+        height: frame.image.height,
+    }
+}
+
 fn picture(image: &Image, verdict: &Verdict, config: &AlarmConfig) -> Result<(String, Vec<u8>)> {
     let most = config.snapshot_kib.get() as usize * 1024;
     let jpeg = snapshot::render(image, &verdict.findings, verdict.heat.as_ref(), most)?;
     Ok((hex::encode(Sha256::digest(&jpeg)), jpeg))
 }
 
-fn body(camera: &str, frame: &Frame, finding: &Finding, image: Option<&str>) -> AlarmBody {
+pub(super) fn body(camera: &str, frame: FrameRef, finding: &Finding, image: Option<&str>) -> AlarmBody {
     AlarmBody {
         alarm: Uuid::now_v7(),
         camera: camera.to_owned(),
@@ -341,12 +408,7 @@ fn body(camera: &str, frame: &Frame, finding: &Finding, image: Option<&str>) -> 
         severity: finding.severity,
         score: finding.score,
         bbox: finding.bbox,
-        frame: FrameRef {
-            seq: frame.seq,
-            captured_at: Timestamp::try_from(frame.captured_at).unwrap_or_default(),
-            width: frame.image.width,
-            height: frame.image.height,
-        },
+        frame,
         image: image.map(str::to_owned),
         acknowledged: false,
         until: None,
@@ -357,7 +419,7 @@ fn body(camera: &str, frame: &Frame, finding: &Finding, image: Option<&str>) -> 
 }
 
 /// What was seen now, with what the alarm has of its own.
-fn worsened(body: &mut AlarmBody, new: AlarmBody) {
+pub(super) fn worsened(body: &mut AlarmBody, new: AlarmBody) {
     let (by, comment) = (body.by.take(), body.comment.take());
     *body = AlarmBody { alarm: body.alarm, acknowledged: body.acknowledged, by, comment, count: body.count, ..new };
 }

@@ -9,7 +9,7 @@ use anyhow::{Result, bail, ensure};
 use jiff::Timestamp;
 use uuid::Uuid;
 
-use super::book::{AlarmBook, Entry, settle};
+use super::book::{AlarmBook, Entry, Page, settle};
 use super::quiet::{self, Quiet, Which, Why};
 use crate::mqtt::payload::{Alarm, AlarmState, Transition};
 
@@ -41,7 +41,7 @@ pub enum Action {
 impl AlarmBook {
     /// The active alarms.
     pub fn alarms(&self) -> impl Iterator<Item = &Alarm> {
-        self.cameras.values().flat_map(|page| page.active.values().chain(&page.flood))
+        self.cameras.values().flat_map(Page::alarms)
     }
 
     /// Those that are over and that nobody has acknowledged, the oldest first.
@@ -193,7 +193,10 @@ impl AlarmBook {
     pub fn apply(&mut self, entry: &Entry) {
         for (_, _, alarm) in &entry.events {
             let id = alarm.body.alarm;
-            let active = self.cameras.values_mut().flat_map(|page| page.active.values_mut().chain(&mut page.flood));
+            let active = self
+                .cameras
+                .values_mut()
+                .flat_map(|page| page.active.values_mut().chain(&mut page.flood).chain(page.conditions.values_mut()));
             active.filter(|a| a.body.alarm == id).for_each(|a| a.clone_from(alarm));
             if alarm.body.state == AlarmState::Normal {
                 self.returned.retain(|a| a.body.alarm != id);

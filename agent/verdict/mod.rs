@@ -1,6 +1,7 @@
 //! From what the model and the anomaly check say to a verdict, and from verdicts to alarms.
 
 pub mod book;
+pub mod condition;
 pub mod heat;
 pub mod life;
 pub mod quiet;
@@ -43,6 +44,23 @@ pub struct Verdict {
 }
 
 impl Verdict {
+    /// Nothing was found; or nothing can be said, and why.
+    #[must_use]
+    pub fn none(captured: Captured, no_verdict: Option<String>, model: Arc<ModelRef>) -> Self {
+        Self {
+            captured,
+            findings: Vec::new(),
+            no_verdict,
+            anomaly: None,
+            probability: None,
+            heat: None,
+            scene: None,
+            latency: 0.0,
+            times: Times::default(),
+            model,
+        }
+    }
+
     /// Good, defective, or none.
     #[must_use]
     pub fn outcome(&self) -> Outcome {
@@ -58,7 +76,7 @@ impl Verdict {
     pub fn frame(&self) -> Option<&Frame> {
         match &self.captured {
             Captured::Frame(frame) => Some(frame),
-            Captured::Unreadable { .. } => None,
+            Captured::Unreadable { .. } | Captured::Missed { .. } => None,
         }
     }
 
@@ -68,6 +86,7 @@ impl Verdict {
         match &self.captured {
             Captured::Frame(frame) => frame.image.origin.as_ref(),
             Captured::Unreadable { origin, .. } => origin.as_ref(),
+            Captured::Missed { .. } => None,
         }
     }
 }

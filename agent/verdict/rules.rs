@@ -4,33 +4,21 @@ use crate::config::RuleConfig;
 use crate::glob::glob;
 use crate::mqtt::payload::Finding;
 
-/// The rules of all cameras, in their order.
-#[derive(Debug, Clone, Default)]
-pub struct Rules(Vec<RuleConfig>);
-
-impl Rules {
-    /// As configured.
-    #[must_use]
-    pub fn new(rules: &[RuleConfig]) -> Self {
-        Self(rules.to_vec())
-    }
-
-    /// Keeps what counts of a frame's findings, with the severity that the rules give it.
-    pub fn apply(&self, camera: &str, frame: (u32, u32), findings: &mut Vec<Finding>) {
-        findings.retain_mut(|finding| {
-            let matching =
-                self.0.iter().filter(|rule| matches(&rule.cameras, camera) && matches(&rule.classes, &finding.class));
-            let mut severity = finding.severity;
-            for rule in matching {
-                if !counts(rule, finding, frame) {
-                    return false;
-                }
-                severity = rule.severity.unwrap_or(severity);
+/// Keeps what counts of a frame's findings, with the severity that the rules give it.
+pub fn apply(rules: &[RuleConfig], camera: &str, frame: (u32, u32), findings: &mut Vec<Finding>) {
+    findings.retain_mut(|finding| {
+        let matching =
+            rules.iter().filter(|rule| matches(&rule.cameras, camera) && matches(&rule.classes, &finding.class));
+        let mut severity = finding.severity;
+        for rule in matching {
+            if !counts(rule, finding, frame) {
+                return false;
             }
-            finding.severity = severity;
-            true
-        });
-    }
+            severity = rule.severity.unwrap_or(severity);
+        }
+        finding.severity = severity;
+        true
+    });
 }
 
 fn matches(patterns: &[String], name: &str) -> bool {
@@ -57,7 +45,7 @@ mod tests {
         let config: AlarmConfig = toml::from_str(rules).unwrap();
         let (kind, class, severity, score) = (AlarmKind::Defect, class.to_owned(), Severity::Major, 0.6);
         let mut findings = vec![Finding { kind, class, severity, score, bbox, look: None, appearance: None }];
-        Rules::new(&config.rules).apply(camera, (100, 200), &mut findings);
+        apply(&config.rules, camera, (100, 200), &mut findings);
         findings.first().map(|finding| finding.severity)
     }
 

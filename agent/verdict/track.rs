@@ -87,6 +87,13 @@ struct Flood {
 }
 
 impl Tracker {
+    /// Another hysteresis from now on; what is followed goes on.
+    pub fn configure(&mut self, config: &AlarmConfig) {
+        let Self { raise_after, raise_within, clear_after, update_step, max_active, dead_time, .. } = Self::new(config);
+        (self.raise_after, self.raise_within, self.clear_after) = (raise_after, raise_within, clear_after);
+        (self.update_step, self.max_active, self.dead_time) = (update_step, max_active, dead_time);
+    }
+
     /// With the configured hysteresis.
     #[must_use]
     pub fn new(config: &AlarmConfig) -> Self {

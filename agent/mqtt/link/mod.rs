@@ -55,6 +55,8 @@ pub struct LinkOptions {
     pub password_file: Option<PathBuf>,
     /// Time between signs of life.
     pub keep_alive: Duration,
+    /// Unacknowledged messages at a time.
+    pub window: usize,
     /// Largest packet that is sent.
     pub max_packet: usize,
     /// Largest packet that is read.
@@ -79,6 +81,7 @@ impl LinkOptions {
             user: config.user.clone(),
             password_file: config.password_file.clone(),
             keep_alive: Duration::from_secs(config.keep_alive_s.get()),
+            window: config.window.get() as usize,
             max_packet: config.max_packet_kib.get() as usize * 1024,
             max_incoming: LARGEST_INCOMING,
             forget: false,

@@ -17,6 +17,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Result;
+use tokio::sync::watch;
 use tokio::task::{JoinHandle, block_in_place};
 use tokio::time::{Instant, sleep};
 use tracing::{debug, error, warn};
@@ -41,6 +42,7 @@ use crate::mqtt::payload::ModelRef;
 use crate::mqtt::topics::Topics;
 use crate::outbox::Outbox;
 use crate::pipeline::Pipeline;
+use crate::shared::Shared;
 use crate::stop::Stop;
 use crate::taught::School;
 
@@ -66,7 +68,7 @@ const FAILURES: u64 = 3;
 /// What the updater works with.
 pub struct Parts {
     /// The configuration.
-    pub config: Arc<Config>,
+    pub config: Arc<Shared<Config>>,
     /// The runtime.
     pub environment: Environment,
     /// Topics of this gateway.
@@ -74,7 +76,7 @@ pub struct Parts {
     /// Who may sign.
     pub keys: Keyring,
     /// How to reach the broker, under an id of its own.
-    pub link: LinkOptions,
+    pub link: watch::Receiver<LinkOptions>,
     /// What inspects.
     pub pipeline: Arc<Pipeline>,
     /// What cameras have learned.
@@ -208,8 +210,9 @@ impl Updater {
         let stop = self.parts.stop.clone();
         while !stop.is_set() {
             self.report();
+            let options = self.parts.link.borrow_and_update().clone();
             let connected = tokio::select! {
-                connected = Link::connect(&self.parts.link) => connected,
+                connected = Link::connect(&options) => connected,
                 () = stop.stopped() => break,
             };
             match connected {
@@ -252,7 +255,7 @@ impl Updater {
     }
 
     async fn serve(&mut self, mut link: Link) {
-        let stop = self.parts.stop.clone();
+        let (stop, mut changed) = (self.parts.stop.clone(), self.parts.link.clone());
         for topic in self.parts.topics.desired() {
             if link.subscribe(&topic).is_err() {
                 return;
@@ -275,6 +278,10 @@ impl Updater {
                     _ => {}
                 },
                 () = sleep(self.pause()) => self.tick(Some(&link)),
+                Ok(()) = changed.changed() => {
+                    link.disconnect().await;
+                    return;
+                }
                 () = stop.stopped() => {
                     link.disconnect().await;
                     return;

@@ -18,7 +18,7 @@ use crate::update::{boot, made};
 
 impl Updater {
     fn store(&self) -> Result<Store> {
-        let mut bundles = vec![self.parts.config.model.bundle.clone()];
+        let mut bundles = vec![self.parts.config.get().model.bundle.clone()];
         bundles.extend(self.ledger.active().map(|a| self.ledger.folder(a.slot)));
         if let Some(slot) = self.ledger.candidate().map(|c| self.ledger.folder(c.installed.slot)) {
             bundles.extend([slot.with_extension("new"), slot.with_extension("old"), slot]);
@@ -37,9 +37,9 @@ impl Updater {
         let candidate = self.ledger.candidate().context("there is no candidate")?;
         if let Some(order) = candidate.release.order.clone() {
             let (slot, environment) = (self.ledger.folder(candidate.installed.slot), self.parts.environment.clone());
-            let mut bases = vec![self.parts.config.model.bundle.clone()];
+            let mut bases = vec![self.parts.config.get().model.bundle.clone()];
             bases.extend(self.ledger.active().map(|a| self.ledger.folder(a.slot)));
-            let threads = self.parts.config.model.workers();
+            let threads = self.parts.config.get().model.workers();
             let work = move || made::make(&order, &bases, &slot, &environment, threads);
             return Ok(Stage::Making(tokio::task::spawn_blocking(work)));
         }
@@ -49,7 +49,7 @@ impl Updater {
     }
 
     fn rate(&self) -> f64 {
-        self.parts.config.update.max_kib_per_s.get() as f64 * 1024.0
+        self.parts.config.get().update.max_kib_per_s.get() as f64 * 1024.0
     }
 
     pub(super) fn step_receiving(&mut self, mut receiving: Box<Receiving>, link: Option<&Link>) -> Result<Stage> {
@@ -109,8 +109,8 @@ impl Updater {
         let folder = self.ledger.folder(installed.slot);
         boot::open(&self.ledger, installed)?;
         self.ledger.advance(Phase::Verified)?;
-        let memory = self.parts.config.update.max_memory_mib.get() << 20;
-        let mut prover = Prover::start(&folder, self.parts.config.model.runtime.as_deref(), memory)?;
+        let memory = self.parts.config.get().update.max_memory_mib.get() << 20;
+        let mut prover = Prover::start(&folder, self.parts.config.get().model.runtime.as_deref(), memory)?;
         prover.ready()?;
         self.ledger.advance(Phase::Staged)?;
         info!(name = release.name, counter = release.counter, "an update has proved itself and looks on");
@@ -125,7 +125,7 @@ impl Updater {
         if let Some((found, ms)) = answer
             && let Some(seen) = looking.shown.take()
         {
-            let wanted = self.parts.config.cameras.get(seen.camera).map_or(&[][..], |camera| &camera.classes);
+            let wanted = &seen.settings.camera.classes;
             let looked_for = |found: &Found| wanted.is_empty() || wanted.iter().any(|p| glob(p, &found.class));
             let found: Vec<Found> = found.into_iter().filter(looked_for).collect();
             looking.shadow.add(&seen.findings, seen.ms, &found, ms);
@@ -135,7 +135,7 @@ impl Updater {
             if let Some(report) = self.shadow.filter(|report| report.frames > 0) {
                 report.judge(&promotion).map_err(|reason| anyhow!(reason))?;
             }
-            if promotion.approve || self.parts.config.update.approve {
+            if promotion.approve || self.parts.config.get().update.approve {
                 info!("an update waits for the command approve");
                 return Ok(Stage::Waiting);
             }
@@ -149,7 +149,7 @@ impl Updater {
         if looking.shown.is_none() {
             match self.parts.tap.take() {
                 Some(seen) => {
-                    if looking.prover.show(&seen.image, seen.roi) {
+                    if looking.prover.show(&seen.image, seen.settings.roi()) {
                         looking.shown = Some(seen);
                     }
                 }

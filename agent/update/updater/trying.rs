@@ -1,5 +1,6 @@
 //! From a candidate to the active bundle, or back.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
@@ -9,11 +10,12 @@ use tracing::{error, info, warn};
 
 use super::{Decided, FAILURES, FEW, HANGS, Parts, Stage, Updater, clean};
 use crate::anomaly::memory::Mark;
+use crate::engine::Engine;
 use crate::exit::Exit;
+use crate::fitting::{self, Want};
 use crate::model::bundle::Bundle;
 use crate::mqtt::payload::ModelRef;
 use crate::update::boot;
-use crate::{engine, fitting};
 
 impl Updater {
     /// The candidate becomes the active bundle, between two frames.
@@ -33,15 +35,18 @@ impl Updater {
     }
 
     fn swap_in(&mut self, bundle: &Bundle) -> Result<()> {
-        let Parts { config, environment, pipeline, keeper, school, outbox, .. } = &self.parts;
-        let (inspectors, mark) = block_in_place(|| boot::guarded(|| engine::inspectors(config, environment, bundle)))?;
+        let Parts { config, environment, keeper, school, outbox, .. } = &self.parts;
+        let workers = config.get().model.workers();
+        let engine = block_in_place(|| boot::guarded(|| Engine::start(workers, environment, bundle)))?;
+        let (kind, mark) = (Arc::clone(&engine.kind), engine.kind.mark.clone());
         let alike = mark.is_like(&self.mark);
         if !alike {
             warn!("the new network sees otherwise: cameras learn anew, and what was taught has to be taught again");
         }
-        let judges = engine::judges(config, bundle, school);
         block_in_place(|| {
-            keeper.network_changes(&mark, alike, judges, |judges| pipeline.swap(inspectors, judges, alike));
+            keeper.network_changes(engine, alike, |lane| {
+                kind.judge(&config.get().anomaly, &lane.settings().camera, Some(school))
+            });
             school.set_mark(&mark);
             let known = serde_json::to_string(&mark).unwrap_or_default();
             let is_same = |text: &str| serde_json::from_str(text).is_ok_and(|known: Mark| known.is_like(&mark));
@@ -110,7 +115,7 @@ impl Updater {
     fn restore(&mut self) -> Result<()> {
         let bundle = block_in_place(|| match self.ledger.active() {
             Some(installed) => boot::open(&self.ledger, installed),
-            None => fitting::bundle(&self.parts.config, &self.parts.environment),
+            None => fitting::bundle(&Want::gateway(&self.parts.config.get()), &self.parts.environment),
         })?;
         if bundle.sha256 == self.active.sha256 {
             return Ok(()); // it has not been swapped in yet

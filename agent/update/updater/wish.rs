@@ -69,7 +69,8 @@ impl Updater {
     }
 
     fn here(&self) -> Result<Circumstances> {
-        let (gateway, update) = (&self.parts.config.gateway, &self.parts.config.update);
+        let config = self.parts.config.get();
+        let (gateway, update) = (&config.gateway, &config.update);
         Ok(Circumstances {
             site: gateway.site.to_string(),
             gateway: gateway.name.to_string(),

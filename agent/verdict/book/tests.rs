@@ -22,7 +22,7 @@ pub fn verdict(seq: u64, findings: &[[f32; 4]]) -> Verdict {
         origin: None,
         truth: None,
     };
-    let frame = Frame { seq, captured_at: SystemTime::now(), captured: Instant::now(), image };
+    let frame = Frame { seq, captured_at: SystemTime::now(), captured: Instant::now(), image, fired: Vec::new() };
     let finding = |bbox: &[f32; 4]| Finding {
         kind: AlarmKind::Anomaly,
         class: "unknown".into(),

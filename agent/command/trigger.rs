@@ -1,0 +1,71 @@
+//! The command `trigger`: a picture is inspected, and the reply is its verdict. It is answered when that is there, and no other command
+//! waits for it.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
+
+use anyhow::{Context, Result, anyhow};
+use serde_json::{Value, json};
+use tracing::{info, warn};
+
+use super::order::{self, Trigger};
+use super::{Answered, Incoming, Office, reply, send};
+use crate::config::{Milliseconds, Name};
+use crate::mqtt::link::Receipt;
+use crate::mqtt::payload::FrameResult;
+use crate::trigger::{By, Fired, Waiter};
+
+/// What became of a command.
+pub(super) enum Deferred {
+    /// It is answered later.
+    Waits,
+    /// It is to be answered now.
+    Not(Option<Receipt>),
+}
+
+impl Office {
+    /// Takes a command `trigger` that can be carried out.
+    pub(super) fn trigger(&self, incoming: &Incoming, receipt: Option<Receipt>, answered: &Answered) -> Deferred {
+        let Some((order::TRIGGER, id)) = self.topics.command(&incoming.topic) else { return Deferred::Not(receipt) };
+        let known = || self.outbox.reply(id).is_ok_and(|reply| reply.is_none());
+        let (Ok(id), false, true) = (Name::new(id), incoming.retained, known()) else { return Deferred::Not(receipt) };
+        let Ok(trigger) = order::read::<Trigger>(order::TRIGGER, &incoming.payload) else {
+            return Deferred::Not(receipt);
+        };
+        let lanes = self.pipeline.lanes();
+        let Some(lane) = lanes.iter().find(|lane| &**lane.name() == trigger.camera.as_str()) else {
+            return Deferred::Not(receipt);
+        };
+        let (outbox, topics, answered) = (Arc::clone(&self.outbox), self.topics.clone(), answered.clone());
+        let waiter = Waiter::new(move |result: Result<&FrameResult, &str>| {
+            let id = id.as_str();
+            let done =
+                result.map_err(|reason| anyhow!("{reason}")).and_then(|result| Ok(serde_json::to_value(result)?));
+            match &done {
+                Ok(_) => info!(command = order::TRIGGER, id, "done"),
+                Err(e) => warn!(command = order::TRIGGER, id, "refused: {e:#}"),
+            }
+            match reply(order::TRIGGER, id, done).and_then(|payload| send(&outbox, &topics, id, payload, true)) {
+                Ok(()) => drop(receipt.map(|receipt| answered.try_send(receipt))),
+                Err(e) => warn!(
+                    command = order::TRIGGER,
+                    id, "its reply cannot be kept, the broker will send it again: {e:#}"
+                ),
+            }
+        });
+        let at = Instant::now();
+        let wait = trigger.deadline_ms.map(Milliseconds::get).map(|ms| Duration::from_secs_f64(ms / 1000.0));
+        let deadline = at + wait.unwrap_or_else(|| lane.feed.patience());
+        lane.feed.fire(Fired { by: By::Command, at, at_wall: SystemTime::now(), deadline, waiter: Some(waiter) });
+        Deferred::Waits
+    }
+
+    /// Why a command `trigger` was not taken.
+    pub(super) fn refuse_trigger(&self, trigger: &Trigger) -> Result<Value> {
+        let lanes = self.pipeline.lanes();
+        let names = || lanes.iter().map(|lane| &**lane.name()).collect::<Vec<_>>().join(", ");
+        let found = lanes.iter().find(|lane| &**lane.name() == trigger.camera.as_str());
+        found.with_context(|| format!("there is no camera {}; there are {}", trigger.camera, names()))?;
+        Ok(json!({})) // it came between; a copy of it gets the reply
+    }
+}

@@ -1,0 +1,238 @@
+//! Between a camera and its inspection: which of its pictures wait, what it is doing, and its numbers.
+
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::{Duration, Instant, SystemTime};
+
+use super::slot::Slot;
+use super::source::Next;
+use super::{Captured, Frame};
+use crate::config::TriggerConfig;
+use crate::trigger::timer::Timer;
+use crate::trigger::{Fired, Gate, Refused, TriggerCounts};
+
+/// Missed parts that may wait to be told; of more, the oldest are counted alone.
+const MISSED: usize = 256;
+
+/// What a camera is doing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Phase {
+    /// Being opened for the first time.
+    Opening,
+    /// Pictures come.
+    Streaming,
+    /// Given up for now; it will be opened again.
+    Reconnecting,
+}
+
+/// The state of a camera, as others may see it.
+#[derive(Debug, Clone)]
+pub struct Status {
+    /// What it is doing.
+    pub phase: Phase,
+    /// Why, in words, where it is not well.
+    pub reason: Option<String>,
+    /// Since when.
+    pub since: SystemTime,
+    /// Times that it was opened again.
+    pub reopened: u64,
+}
+
+/// A camera's pictures that wait, its state, and the way to wake inference.
+pub struct Feed {
+    /// Name from the configuration.
+    pub name: Arc<str>,
+    slot: Slot<Captured>,
+    missed: Mutex<VecDeque<Captured>>,
+    gate: Mutex<Gate>,
+    fired: Condvar,
+    timer: OnceLock<Arc<Timer>>,
+    status: Mutex<Status>,
+    trouble: Mutex<Option<String>>,
+    seq: AtomicU64,
+    wake: Box<dyn Fn() + Send + Sync>,
+}
+
+impl Feed {
+    /// A feed that calls `wake` after each picture.
+    #[must_use]
+    pub fn new(name: Arc<str>, wake: Box<dyn Fn() + Send + Sync>) -> Self {
+        let status = Status { phase: Phase::Opening, reason: None, since: SystemTime::now(), reopened: 0 };
+        Self {
+            name,
+            slot: Slot::default(),
+            missed: Mutex::default(),
+            gate: Mutex::default(),
+            fired: Condvar::new(),
+            timer: OnceLock::new(),
+            status: Mutex::new(status),
+            trouble: Mutex::default(),
+            seq: AtomicU64::new(0),
+            wake,
+        }
+    }
+
+    /// Deadlines of its triggers are told by this clock.
+    #[must_use]
+    pub fn with_timer(self, timer: Arc<Timer>) -> Self {
+        let _ = self.timer.set(timer); // it is new, so there is none
+        self
+    }
+
+    /// Which pictures are inspected from now on.
+    pub fn configure(&self, trigger: Option<&TriggerConfig>) {
+        self.slot.set_capacity(trigger.map_or(1, |trigger| trigger.queue.get().max(1) as usize));
+        self.gate().configure(trigger);
+        if !trigger.is_some_and(|trigger| matches!(trigger.on, crate::config::TriggerOn::Line(_))) {
+            self.set_trigger_trouble(None);
+        }
+    }
+
+    fn gate(&self) -> MutexGuard<'_, Gate> {
+        self.gate.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The state now.
+    #[must_use]
+    pub fn status(&self) -> Status {
+        let mut status = self.status.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        if status.reason.is_none() {
+            status.reason.clone_from(&self.trouble.lock().unwrap_or_else(PoisonError::into_inner));
+        }
+        status
+    }
+
+    pub(super) fn set_phase(&self, phase: Phase, reason: Option<String>) {
+        let mut status = self.status.lock().unwrap_or_else(PoisonError::into_inner);
+        if status.phase != phase {
+            status.since = SystemTime::now();
+            status.reopened += u64::from(phase == Phase::Reconnecting);
+        }
+        status.phase = phase;
+        status.reason = reason;
+    }
+
+    /// Why no triggers come, where none can.
+    pub fn set_trigger_trouble(&self, trouble: Option<String>) {
+        *self.trouble.lock().unwrap_or_else(PoisonError::into_inner) = trouble;
+    }
+
+    /// Pictures that came, and those of them that another one has replaced.
+    #[must_use]
+    pub fn counts(&self) -> (u64, u64) {
+        self.slot.counts()
+    }
+
+    /// What became of its triggers.
+    #[must_use]
+    pub fn trigger_counts(&self) -> TriggerCounts {
+        self.gate().counts()
+    }
+
+    /// How long a trigger waits for its picture.
+    #[must_use]
+    pub fn patience(&self) -> Duration {
+        self.gate().patience()
+    }
+
+    /// A trigger. Where it is not taken though it is no bounce, the part is missed.
+    pub fn fire(&self, fired: Fired) {
+        let refused = self.gate().fire(fired);
+        match refused {
+            Ok(()) => {
+                self.fired.notify_all();
+                if let Some(timer) = self.timer.get() {
+                    timer.ring();
+                }
+            }
+            Err((_, Refused::Bounced)) => {}
+            Err((fired, Refused::Full)) => self.unserved(fired, "too many triggers wait for their pictures"),
+        }
+    }
+
+    /// Tells which triggers have waited too long.
+    pub fn expire(&self, now: Instant) {
+        let late = self.gate().expired(now);
+        for fired in late {
+            let reason = format!("no picture within {} ms of the trigger", (fired.deadline - fired.at).as_millis());
+            self.unserved(fired, &reason);
+        }
+    }
+
+    /// When the next trigger has waited too long.
+    #[must_use]
+    pub fn next_deadline(&self) -> Option<Instant> {
+        self.gate().next_deadline()
+    }
+
+    /// Waits until a source that is asked for each picture should be asked, or for at most `timeout`; whether it should.
+    pub(super) fn wait_for_wish(&self, timeout: Duration) -> bool {
+        let waited = self.fired.wait_timeout_while(self.gate(), timeout, |gate| !gate.wants());
+        waited.unwrap_or_else(PoisonError::into_inner).0.wants()
+    }
+
+    fn unserved(&self, fired: Fired, reason: &str) {
+        let Fired { at_wall, waiter, .. } = &fired;
+        if fired.is_part() {
+            self.miss(*at_wall, reason.to_owned());
+        }
+        if waiter.is_some()
+            && let Some(waiter) = fired.waiter
+        {
+            waiter.answer(Err(reason));
+        }
+    }
+
+    /// A part goes uninspected.
+    pub fn miss(&self, captured_at: SystemTime, reason: String) {
+        self.gate().missed();
+        let mut missed = self.missed.lock().unwrap_or_else(PoisonError::into_inner);
+        if missed.len() >= MISSED {
+            missed.pop_front();
+        }
+        missed.push_back(Captured::Missed { seq: self.seq.load(Ordering::Relaxed), captured_at, reason });
+        drop(missed);
+        (self.wake)();
+    }
+
+    /// Stamps a picture and puts it where inspection takes it, if it is one that is inspected.
+    pub fn deliver(&self, next: Next) {
+        let (captured_at, captured) = (SystemTime::now(), Instant::now());
+        let (image, unreadable) = match next {
+            Next::Picture { image, .. } => (Some(image), None),
+            Next::Unreadable { origin, reason } => (None, Some((origin, reason))),
+            Next::Idle | Next::Ended => return,
+        };
+        let Some(fired) = self.gate().pass(captured, image.as_ref()) else { return };
+        let seq = self.seq.fetch_add(1, Ordering::Relaxed);
+        let put = match (image, unreadable) {
+            (Some(image), _) => Captured::Frame(Frame { seq, captured_at, captured, image, fired }),
+            (None, reason) => {
+                let (origin, reason) = reason.unwrap_or_default();
+                Captured::Unreadable { seq, captured_at, origin, reason, fired }
+            }
+        };
+        if let Some(mut replaced) = self.slot.put(put) {
+            let reason = "others came before it could be inspected";
+            replaced.take_fired().into_iter().for_each(|fired| self.unserved(fired, reason));
+        }
+        (self.wake)();
+    }
+
+    /// Whether something waits.
+    #[must_use]
+    pub fn is_waiting(&self) -> bool {
+        self.slot.is_full() || !self.missed.lock().unwrap_or_else(PoisonError::into_inner).is_empty()
+    }
+
+    /// Takes what waits longest and runs `f` before another may take the next one, for numbering that must follow the order of
+    /// taking.
+    pub fn take_with<R>(&self, f: impl FnOnce(Captured) -> R) -> Option<R> {
+        let mut missed = self.missed.lock().unwrap_or_else(PoisonError::into_inner);
+        match missed.pop_front() {
+            Some(captured) => Some(f(captured)),
+            None => self.slot.take_with(f), // under the lock of both
+        }
+    }
+}

@@ -1,0 +1,268 @@
+//! The cameras as configured: their lanes and judges, and the threads that keep them going.
+//!
+//! Guarantee: [`Rig::apply`] touches those cameras alone whose configuration has changed. One that is inspected otherwise but has the
+//! same source goes on without a cut; what it has learned stays in force where it shows the same.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::{self, JoinHandle};
+
+use anyhow::{Context, Result};
+use serde::Serialize;
+use serde_json::Value;
+use tracing::{info, warn};
+
+use crate::anomaly::shelf::Shelf;
+use crate::config::{CameraConfig, Config, TriggerOn};
+use crate::engine::Engine;
+use crate::fitting::{self, Want};
+use crate::frame::feed::Feed;
+use crate::frame::supervisor;
+use crate::keeper::Keeper;
+use crate::model::runtime::Environment;
+use crate::pipeline::{Lane, Pipeline, Settings};
+use crate::stop::Stop;
+use crate::taught::School;
+use crate::trigger::line::{self, Chip};
+use crate::trigger::timer::Timer;
+
+/// What it is built of.
+pub struct Parts {
+    /// Where lanes are put in.
+    pub pipeline: Arc<Pipeline>,
+    /// What cameras have learned.
+    pub keeper: Arc<Keeper>,
+    /// What operators have taught.
+    pub school: Arc<School>,
+    /// The runtime, for cameras with a model of their own.
+    pub environment: Environment,
+    /// The clock of triggers.
+    pub timer: Arc<Timer>,
+}
+
+/// The rig.
+pub struct Rig {
+    parts: Parts,
+    inner: Mutex<Inner>,
+}
+
+#[derive(Default)]
+struct Inner {
+    running: BTreeMap<Arc<str>, Running>,
+    /// Models of cameras' own, by what was asked for.
+    engines: Vec<(Value, usize, Arc<Shelf>)>,
+}
+
+/// The threads of a camera.
+struct Running {
+    stop: Stop,
+    threads: Vec<JoinHandle<()>>,
+}
+
+/// The models of the cameras, in the order of a configuration: number, and shelf where it is not the gateway's.
+pub struct Prepared(Vec<(usize, Option<Arc<Shelf>>)>);
+
+/// What was done to a camera.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase", tag = "did", content = "camera")]
+pub enum Did {
+    /// It is new.
+    Started(String),
+    /// It is gone.
+    Stopped(String),
+    /// It was opened again.
+    Restarted(String),
+    /// It goes on, and is inspected otherwise.
+    Changed(String),
+}
+
+impl Rig {
+    /// Without cameras.
+    #[must_use]
+    pub fn new(parts: Parts) -> Self {
+        Self { parts, inner: Mutex::default() }
+    }
+
+    fn inner(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Gets ready what may fail: the models that cameras have of their own. Nothing is changed by it.
+    ///
+    /// # Errors
+    /// A camera's model cannot be had, or does not know the classes that it is to look for.
+    pub fn prepare(&self, config: &Config) -> Result<Prepared> {
+        let mut engines = Vec::new();
+        for camera in &config.cameras {
+            let of = || format!("the model of camera {}", camera.name());
+            let (engine, shelf) = self.engine(config, camera).with_context(of)?;
+            let (kind, _) = self.parts.pipeline.kind(engine).with_context(of)?;
+            kind.manifest.matching(&camera.classes).with_context(|| format!("classes of camera {}", camera.name()))?;
+            engines.push((engine, shelf));
+        }
+        Ok(Prepared(engines))
+    }
+
+    fn engine(&self, config: &Config, camera: &CameraConfig) -> Result<(usize, Option<Arc<Shelf>>)> {
+        let Some(own) = &camera.model else { return Ok((0, None)) };
+        let asked = serde_json::json!([own, camera.name()]);
+        let found = self
+            .inner()
+            .engines
+            .iter()
+            .find(|(known, ..)| *known == asked)
+            .map(|(_, n, shelf)| (*n, Arc::clone(shelf)));
+        if let Some((engine, shelf)) = found {
+            return Ok((engine, Some(shelf)));
+        }
+        let bundle = fitting::bundle(&Want::camera(config, camera.name(), own), &self.parts.environment)?;
+        let engine = Engine::start(config.model.workers(), &self.parts.environment, &bundle)?;
+        info!(camera = camera.name(), model = %engine.kind.model.name, version = %engine.kind.model.version, "has a model of its own");
+        let shelf = Arc::new(Shelf::new(&config.gateway.state_dir, engine.kind.mark.clone()));
+        let number = self.parts.pipeline.add(engine);
+        self.inner().engines.push((asked, number, Arc::clone(&shelf)));
+        Ok((number, Some(shelf)))
+    }
+
+    /// Brings the cameras from one configuration (none at the start) to another.
+    ///
+    /// # Errors
+    /// No thread can be started.
+    pub fn apply(&self, old: Option<&Config>, new: &Config, prepared: &Prepared) -> Result<Vec<Did>> {
+        let mut done = Vec::new();
+        self.arrange(old, new, prepared, &mut done)?;
+        let mut inner = self.inner();
+        for lane in self.parts.pipeline.lanes().iter() {
+            let camera = &lane.settings().camera;
+            let before = old.and_then(|old| old.cameras.iter().find(|before| before.name() == camera.name()));
+            let is_same = before.is_some_and(|before| needs(before, old) == needs(camera, Some(new)));
+            if is_same && inner.running.contains_key(lane.name()) {
+                continue;
+            }
+            if let Some(running) = inner.running.remove(lane.name()) {
+                running.end();
+                done.retain(|did| *did != Did::Changed(camera.name().to_owned()));
+                done.push(Did::Restarted(camera.name().to_owned()));
+            }
+            inner.running.insert(Arc::clone(lane.name()), run(lane, camera, new)?);
+        }
+        Ok(done)
+    }
+
+    /// The lanes, without the threads.
+    fn arrange(&self, old: Option<&Config>, new: &Config, prepared: &Prepared, done: &mut Vec<Did>) -> Result<()> {
+        let Parts { pipeline, keeper, school, timer, .. } = &self.parts;
+        keeper.change(|change| {
+            let (before, mut lanes) = (pipeline.lanes(), Vec::new());
+            for (camera, (engine, shelf)) in new.cameras.iter().zip(&prepared.0) {
+                let (kind, generation) = pipeline.kind(*engine).context("a model is gone")?;
+                let judge = kind.judge(&new.anomaly, camera, (*engine == 0).then_some(school));
+                let settings = Settings { camera: camera.clone(), engine: *engine };
+                let Some(lane) = before.iter().find(|lane| &**lane.name() == camera.name()) else {
+                    let bell = Arc::clone(&pipeline.bell);
+                    let feed =
+                        Feed::new(camera.name().into(), Box::new(move || bell.ring())).with_timer(Arc::clone(timer));
+                    feed.configure(camera.trigger.as_ref());
+                    let lane = Arc::new(Lane::new(Arc::new(feed), settings, generation, judge));
+                    change.enrol(&lane, shelf.as_ref(), true)?;
+                    if old.is_some() {
+                        done.push(Did::Started(camera.name().to_owned()));
+                    }
+                    lanes.push(lane);
+                    continue;
+                };
+                let was = lane.settings();
+                let same_camera = text(&was.camera) == text(camera) && was.engine == *engine;
+                if !same_camera || old.is_none_or(|old| text(&old.anomaly) != text(&new.anomaly)) {
+                    change.save(lane);
+                    let knows = shows(&was.camera) == shows(camera) && was.engine == *engine;
+                    lane.reconfigure(settings, generation, judge, knows);
+                    lane.feed.configure(camera.trigger.as_ref());
+                    change.enrol(lane, shelf.as_ref(), was.camera.product != camera.product)?;
+                    done.push(Did::Changed(camera.name().to_owned()));
+                }
+                lanes.push(Arc::clone(lane));
+            }
+            for gone in before.iter().filter(|lane| !lanes.iter().any(|kept| kept.name() == lane.name())) {
+                change.leave(gone);
+                done.push(Did::Stopped(gone.name().to_string()));
+            }
+            pipeline.set_lanes(lanes);
+            Ok::<(), anyhow::Error>(())
+        })?;
+        let mut inner = self.inner();
+        let lanes = pipeline.lanes();
+        let gone: Vec<_> =
+            inner.running.keys().filter(|name| !lanes.iter().any(|lane| lane.name() == *name)).cloned().collect();
+        gone.iter().filter_map(|name| inner.running.remove(name)).for_each(Running::end);
+        Ok(())
+    }
+
+    /// A thread that has ended though nobody has asked it to.
+    #[must_use]
+    pub fn died(&self) -> Option<String> {
+        let inner = self.inner();
+        let mut threads =
+            inner.running.values().filter(|running| !running.stop.is_set()).flat_map(|running| &running.threads);
+        threads.find(|thread| thread.is_finished()).map(|thread| thread.thread().name().unwrap_or_default().to_owned())
+    }
+
+    /// Ends all threads; those that hang in a driver are waited for as long as it takes.
+    pub fn end(&self) {
+        let running = std::mem::take(&mut self.inner().running);
+        running.values().for_each(|running| running.stop.set());
+        running.into_values().for_each(Running::end);
+    }
+}
+
+impl Running {
+    fn end(self) {
+        self.stop.set();
+        self.threads.into_iter().for_each(|thread| drop(thread.join())); // one that panicked has said so itself
+    }
+}
+
+fn run(lane: &Arc<Lane>, camera: &CameraConfig, config: &Config) -> Result<Running> {
+    let mut running = Running { stop: Stop::default(), threads: Vec::new() };
+    let mut spawn = |name: String, f: Box<dyn FnOnce() + Send>| -> Result<()> {
+        running.threads.push(thread::Builder::new().name(name).spawn(f).context("no thread could be started")?);
+        Ok(())
+    };
+    let (feed, stop, limits, own) =
+        (Arc::clone(&lane.feed), running.stop.clone(), config.limits.clone(), camera.clone());
+    spawn(format!("camera-{}", camera.name()), Box::new(move || supervisor::supervise(&own, &limits, &feed, &stop)))?;
+    if let Some(TriggerOn::Line(config)) = camera.trigger.as_ref().map(|trigger| &trigger.on) {
+        let (feed, stop, config) = (Arc::clone(&lane.feed), running.stop.clone(), config.clone());
+        spawn(
+            format!("trigger-{}", camera.name()),
+            Box::new(move || line::watch(|| Chip::open(&config), &feed, &stop)),
+        )?;
+    }
+    Ok(running)
+}
+
+/// Effective values, defaults and all; two that are the same configure the same.
+fn text(value: &impl Serialize) -> Value {
+    serde_json::to_value(value).unwrap_or_else(|e| {
+        warn!("a configuration cannot be compared, which restarts more than has changed: {e}");
+        Value::Null
+    })
+}
+
+/// What a camera's threads depend on.
+fn needs(camera: &CameraConfig, config: Option<&Config>) -> [Value; 5] {
+    let line =
+        camera.trigger.as_ref().filter(|trigger| matches!(trigger.on, TriggerOn::Line(_))).map(|trigger| &trigger.on);
+    [
+        text(&camera.source),
+        text(&camera.fps),
+        text(&camera.hang_timeout_s),
+        text(&line),
+        text(&config.map(|config| &config.limits)),
+    ]
+}
+
+/// What a camera's pictures show the network.
+fn shows(camera: &CameraConfig) -> [Value; 2] {
+    [text(&camera.source), text(&camera.roi)]
+}
