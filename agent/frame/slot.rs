@@ -101,7 +101,7 @@ mod tests {
             std::thread::spawn(move || {
                 (0..20_000_u64).for_each(|n| {
                     slot.put(n);
-                })
+                });
             })
         };
         let (mut taken, mut last) = (0, None);

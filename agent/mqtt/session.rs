@@ -253,8 +253,7 @@ impl Session {
             let overdue = oldest.map_or_else(|| Instant::now() + ACK_TIMEOUT, |at| at + ACK_TIMEOUT);
             tokio::select! {
                 Ok(()) = changed.changed(), if closing.is_none() => {
-                    self.flush(&mut flight);
-                    flight.link.disconnect().await;
+                    self.leave(flight).await;
                     return Ended::Changed;
                 }
                 event = flight.link.next() => match event {
@@ -347,6 +346,16 @@ impl Session {
         } else {
             block_in_place(|| self.set_aside(id, &reason));
         }
+    }
+
+    /// Leaves a broker that is not configured any more.
+    async fn leave(&self, mut flight: Flight) {
+        self.flush(&mut flight);
+        // Nobody else tells those who listen there that nothing more comes.
+        if let Some((topic, payload)) = self.options.will.clone() {
+            let _ = flight.link.publish(&topic, payload, 1, true, None);
+        }
+        flight.link.disconnect().await;
     }
 
     /// Sends states, then messages in order, until the window is full.

@@ -110,7 +110,7 @@ impl Reloader {
                 self.board.set(&self.topics.camera_state(camera), Vec::new());
             }
         }
-        self.announce(&old, &new);
+        self.announce(Some(&old), &new);
         let is_of_connection =
             |change: &Change| change.key.starts_with("mqtt.") && !UNCONNECTED.contains(&change.key.as_str());
         let reconnected = changes.iter().any(is_of_connection);
@@ -130,14 +130,14 @@ impl Reloader {
         book.configure(&new.alarm, &names, &self.outbox, Timestamp::now())
     }
 
-    /// What Home Assistant is told.
-    fn announce(&self, old: &Config, new: &Config) {
+    /// Tells Home Assistant, where it is to be told, and takes back what it was told before.
+    pub fn announce(&self, old: Option<&Config>, new: &Config) {
         let device = |config: &Config| {
             let names: Vec<&str> = config.cameras.iter().map(CameraConfig::name).collect();
             let prefix = config.mqtt.home_assistant.as_ref()?;
             Some(discovery::device(prefix.as_str(), config.gateway.site.as_str(), config.gateway.name.as_str(), &names))
         };
-        let (before, now) = (device(old), device(new));
+        let (before, now) = (old.and_then(device), device(new));
         if let Some((topic, _)) = before.filter(|(topic, _)| now.as_ref().is_none_or(|(new, _)| new != topic)) {
             self.board.set(&topic, Vec::new());
         }

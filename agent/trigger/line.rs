@@ -137,13 +137,11 @@ mod tests {
 
     impl Line for Script {
         fn wait(&mut self, _: Duration) -> Result<Option<Edge>> {
-            match self.0.pop_front() {
-                Some(edge) => edge.map(Some),
-                None => {
-                    self.1.set();
-                    Ok(None)
-                }
+            let edge = self.0.pop_front().transpose();
+            if matches!(edge, Ok(None)) {
+                self.1.set();
             }
+            edge
         }
     }
 
