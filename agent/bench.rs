@@ -22,7 +22,8 @@ use crate::config::{AlarmConfig, AnomalyConfig, FolderSource, cores};
 use crate::exit::{Exit, OrExit};
 use crate::frame::source::{FrameSource, Next};
 use crate::frame::supervisor::Feed;
-use crate::frame::{Image, Region, folder::Folder};
+use crate::frame::view::View;
+use crate::frame::{Image, folder::Folder};
 use crate::inspector::{Inspector, Judge};
 use crate::model::bundle::Bundle;
 use crate::model::runtime::{self, Bare, Environment};
@@ -165,7 +166,7 @@ fn measure(args: &Args, bundle: &Bundle, environment: &Environment, pictures: &A
     let peak_rss_mb = peak_rss_mb();
 
     let mut probe = Inspector::new(runtime::Session::new(environment, bundle)?, bundle);
-    probe.look(&pictures[0], Region::default())?;
+    probe.look(&pictures[0], &View::default())?;
     let input = probe.input();
     let mut whole = Bare::new(environment, bundle, threads)?;
     let mut parallel = (0..threads).map(|_| Bare::new(environment, bundle, 1)).collect::<Result<Vec<_>>>()?;
@@ -249,7 +250,7 @@ impl Running {
         let lanes = (0..args.cameras).map(|n| {
             let bell = Arc::clone(&bell);
             let feed = Arc::new(Feed::new(format!("bench-{n}").into(), Box::new(move || bell.ring())));
-            Lane::new(feed, Region::default(), Judge::new(&AnomalyConfig::default(), 1.0, bundle))
+            Lane::new(feed, View::default(), Judge::new(&AnomalyConfig::default(), 1.0, bundle))
         });
         let pipeline = Arc::new(Pipeline::new(lanes.collect(), Arc::clone(&bell), ModelRef::of(bundle)));
         let state = StateFolder(std::env::temp_dir().join(format!("inspectd-bench-{}", std::process::id())));

@@ -66,7 +66,7 @@ impl Clerk {
             let pipeline = Arc::clone(&self.pipeline);
             let lane = &pipeline.lanes[at];
             let name = &lane.feed.name;
-            self.tap.offer(&verdict, at, lane.roi());
+            self.tap.offer(&verdict, at, lane.view());
             if let Some(size) = verdict.frame().map(|frame| (frame.image.width, frame.image.height)) {
                 self.rules.apply(name, size, &mut verdict.findings);
             }

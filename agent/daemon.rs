@@ -356,7 +356,7 @@ fn pipeline(config: &Config, bundle: &Bundle, school: &Arc<School>) -> Pipeline 
     let lanes = config.cameras.iter().zip(judges).map(|(camera, judge)| {
         let bell = Arc::clone(&bell);
         let feed = Arc::new(Feed::new(camera.name().into(), Box::new(move || bell.ring())));
-        Lane::new(feed, camera.roi.0, judge)
+        Lane::new(feed, camera.view(), judge)
     });
     let lanes = lanes.collect();
     Pipeline::new(lanes, bell, ModelRef::of(bundle))

@@ -18,8 +18,9 @@ use std::time::{Duration, Instant};
 
 use tracing::warn;
 
+use crate::frame::Captured;
 use crate::frame::supervisor::Feed;
-use crate::frame::{Captured, Region};
+use crate::frame::view::View;
 use crate::inspector::{Inspector, Judge};
 use crate::model::preprocess::Placement;
 use crate::mqtt::payload::ModelRef;
@@ -48,7 +49,7 @@ impl Bell {
 pub struct Lane {
     /// Its slot and state.
     pub feed: Arc<Feed>,
-    roi: Region,
+    view: Arc<View>,
     tickets: AtomicU64,
     turn: Mutex<Turn>,
     turned: Condvar,
@@ -92,10 +93,10 @@ impl Turn {
 impl Lane {
     /// A lane for a camera.
     #[must_use]
-    pub fn new(feed: Arc<Feed>, roi: Region, judge: Judge) -> Self {
+    pub fn new(feed: Arc<Feed>, view: View, judge: Judge) -> Self {
         Self {
             feed,
-            roi,
+            view: Arc::new(view),
             tickets: AtomicU64::new(0),
             turn: Mutex::new(Turn { ticket: 0, judge, generation: 0, old: None, coming: VecDeque::new() }),
             turned: Condvar::new(),
@@ -111,10 +112,10 @@ impl Lane {
         (self.inspected.load(Ordering::Relaxed), self.no_verdict.load(Ordering::Relaxed))
     }
 
-    /// The part of each picture that is inspected.
+    /// How each picture is looked at.
     #[must_use]
-    pub fn roi(&self) -> Region {
-        self.roi
+    pub fn view(&self) -> &Arc<View> {
+        &self.view
     }
 
     /// Looks at the camera's judge.
@@ -300,7 +301,7 @@ impl Pipeline {
 fn look(lane: &Lane, inspector: &mut Inspector, captured: &Captured) -> Result<Placement, String> {
     match captured {
         Captured::Unreadable { reason, .. } => Err(reason.clone()),
-        Captured::Frame(frame) => match catch_unwind(AssertUnwindSafe(|| inspector.look(&frame.image, lane.roi))) {
+        Captured::Frame(frame) => match catch_unwind(AssertUnwindSafe(|| inspector.look(&frame.image, &lane.view))) {
             Ok(Ok(placement)) => Ok(placement),
             Ok(Err(e)) => Err(format!("{e:#}")),
             Err(_) => Err("the inspection of this frame panicked".to_owned()),
@@ -314,7 +315,7 @@ fn judge(inspector: &Inspector, captured: Captured, looked: Result<Placement, St
     let begun = Instant::now();
     let judged = looked.and_then(|placement| {
         let judge = turn.judge_of(inspector.generation);
-        catch_unwind(AssertUnwindSafe(|| judge.judge(&inspector.forward, placement)))
+        catch_unwind(AssertUnwindSafe(|| judge.judge(&inspector.forward, &placement)))
             .map_err(|_| "the judgement of this frame panicked".to_owned())
     });
     drop(turn);

@@ -31,3 +31,4 @@ mod training;
 mod transport;
 mod update_faults;
 mod updates;
+mod views;

@@ -12,9 +12,12 @@ pub mod still;
 pub mod supervisor;
 pub mod synthetic;
 pub mod video;
+pub mod view;
 
 use std::sync::Arc;
 use std::time::{Instant, SystemTime};
+
+use serde::{Deserialize, Serialize};
 
 /// Order and depth of the samples, in `GenICam`'s names.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -98,7 +101,7 @@ pub enum Captured {
 }
 
 /// A rectangle relative to the frame: x0, y0, x1, y1 in 0..=1.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Region(pub [f32; 4]);
 
 impl Default for Region {

@@ -1,9 +1,10 @@
 //! Hands single frames of the running inspection to a candidate that looks on. Never makes the inspection wait.
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
-use crate::frame::{Image, Region};
+use crate::frame::Image;
+use crate::frame::view::View;
 use crate::mqtt::payload::Finding;
 use crate::verdict::Verdict;
 
@@ -14,8 +15,8 @@ pub struct Seen {
     pub image: Image,
     /// Which camera's, in the order of the configuration.
     pub camera: usize,
-    /// The part of it that was inspected.
-    pub roi: Region,
+    /// How it was looked at.
+    pub view: Arc<View>,
     /// What was found.
     pub findings: Vec<Finding>,
     /// Milliseconds of preparation and forward pass.
@@ -41,13 +42,13 @@ impl Tap {
     }
 
     /// To be called with every verdict; copies the picture where one was asked for.
-    pub fn offer(&self, verdict: &Verdict, camera: usize, roi: Region) {
+    pub fn offer(&self, verdict: &Verdict, camera: usize, view: &Arc<View>) {
         let (Some(frame), None) = (verdict.frame(), &verdict.no_verdict) else { return };
         if self.open.swap(false, Ordering::AcqRel) {
             let seen = Seen {
                 image: frame.image.clone(),
                 camera,
-                roi,
+                view: Arc::clone(view),
                 findings: verdict.findings.clone(),
                 ms: (verdict.times.prepare + verdict.times.forward).as_secs_f32() * 1000.0,
             };
