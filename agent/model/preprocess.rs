@@ -123,7 +123,7 @@ fn whole(image: &Image) -> Result<BoxedRef<'_, Mat>> {
 
 /// The inspected part of a picture, shrunk by a whole number over one.
 fn binned(part: &impl ToInputArray, laid: &Laid) -> Result<Mat> {
-    let [_, _, w, h] = laid.part.map(|v| (v / laid.shrink) as i32);
+    let [w, h] = laid.shrunk().map(|v| v as i32);
     let mut binned = Mat::default();
     imgproc::resize(part, &mut binned, Size::new(w, h), 0.0, 0.0, imgproc::INTER_AREA)?;
     Ok(binned)
@@ -136,13 +136,13 @@ fn resized(whole: &BoxedRef<Mat>, laid: &Laid) -> Result<Mat> {
     let [inner_w, inner_h] = laid.turn.pair(laid.inner).map(|n| n as i32);
     let mut small = Mat::default();
     let size = Size::new(inner_w, inner_h);
-    if laid.shrink > 1 {
-        // Less than twofold is left, of pixels that are averages already.
-        imgproc::resize(&binned(&part, laid)?, &mut small, size, 0.0, 0.0, imgproc::INTER_LINEAR)?;
-    } else {
+    if laid.shrink == [1, 1] {
         // Averaging when shrinking keeps fine texture from turning into moiré.
         let method = if inner_w <= w && inner_h <= h { imgproc::INTER_AREA } else { imgproc::INTER_LINEAR };
         imgproc::resize(&part, &mut small, size, 0.0, 0.0, method)?;
+    } else {
+        // Less than twofold is left, of pixels that are averages already.
+        imgproc::resize(&binned(&part, laid)?, &mut small, size, 0.0, 0.0, imgproc::INTER_LINEAR)?;
     }
     turned(small, laid.turn)
 }
@@ -171,11 +171,11 @@ fn bent(image: &Image, laid: &Laid, plan: &Plan) -> Result<Vec<u8>> {
     let channels = image.format.channels();
     let whole = whole(image)?; // which checks that all pixels are there
     let [x, y, w, h] = laid.part;
-    if laid.shrink > 1 {
+    if laid.shrink != [1, 1] {
         let part = whole.roi(Rect::new(x as i32, y as i32, w as i32, h as i32))?;
         let binned = binned(&part, laid)?;
         let bytes = binned.data_bytes().context("OpenCV gave a picture in pieces")?;
-        return Ok(plan.bend(bytes, (w / laid.shrink) as usize * channels, channels));
+        return Ok(plan.bend(bytes, laid.shrunk()[0] as usize * channels, channels));
     }
     let stride = image.width as usize * channels;
     Ok(plan.bend(&image.pixels[y as usize * stride + x as usize * channels..], stride, channels))

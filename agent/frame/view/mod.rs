@@ -158,12 +158,21 @@ pub struct Laid {
     pub corner: [u32; 2],
     /// x, y, width, height in the frame; width and height are whole multiples of `shrink`.
     pub part: [u32; 4],
-    /// By which whole number it is shrunk first: that is many times as fast as shrinking by 2.2 at once, and leaves little to do.
-    pub shrink: u32,
+    /// By which whole numbers its columns and rows are shrunk first: that is many times as fast as shrinking by 2.2 at once, and
+    /// leaves little to do. Without a lens it is one number for both.
+    pub shrink: [u32; 2],
     /// How it is turned.
     pub turn: Turn,
     /// For boxes.
     pub placement: Placement,
+}
+
+impl Laid {
+    /// Columns and rows after it was shrunk.
+    #[must_use]
+    pub fn shrunk(&self) -> [u32; 2] {
+        [self.part[2] / self.shrink[0], self.part[3] / self.shrink[1]]
+    }
 }
 
 impl Cut {
@@ -172,9 +181,12 @@ impl Cut {
     pub fn lay(self, inner: [u32; 2], corner: [u32; 2]) -> Laid {
         let Self { part: [x, y, w, h], turn, optics, area, .. } = self;
         let (size, padding) = (turn.pair(inner), turn.pair(corner).map(|v| v as f32));
-        let shrink = (w / size[0]).min(h / size[1]).max(1);
+        let mut shrink = [(w / size[0]).max(1), (h / size[1]).max(1)];
+        if optics.is_none() {
+            shrink = [shrink[0].min(shrink[1]); 2]; // what is left to one of them is for the resize
+        }
         // What does not divide, at most `shrink` - 1 px at the right and lower edge, is left out and stands so in the placement.
-        let (w, h) = (w - w % shrink, h - h % shrink);
+        let (w, h) = (w - w % shrink[0], h - h % shrink[1]);
         let (start, end) = ([x as f32, y as f32], [(x + w) as f32, (y + h) as f32]);
         let [x0, y0, x1, y1] = if optics.is_some() { self.flat } else { [start[0], start[1], end[0], end[1]] };
         let mirror = turn.pair(turn.mirror);

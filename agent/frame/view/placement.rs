@@ -2,7 +2,8 @@
 //!
 //! Guarantees: points go to the frame and back within rounding. Boxes do too without a lens. Through a lens a box comes
 //! back as the upright box around its bent outline; the way from the frame is the inverse of that, within a pixel of the frame, for
-//! every box that some box of the input comes to. (A very flat one near the edge may be none: its outline would have to be bent.)
+//! every box that some box of the input comes to. (A long and flat one near the
+//! edge may be none, since its outline would have to be bent; for that the nearest is taken.)
 
 use std::sync::Arc;
 
@@ -13,6 +14,8 @@ use super::outline::Area;
 const POINTS: usize = 8;
 /// Steps by which a box that comes to a box of the frame is found; three or four are taken.
 const STEPS: usize = 20;
+/// No box is thinner on the way, in pixels.
+const THINNEST: f32 = 0.01;
 
 /// Where the network's input lies in the frame.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -140,24 +143,32 @@ fn around_by(points: usize, bbox: [f32; 4], through: impl Fn([f64; 2]) -> [f64; 
     found.map(|v| v as f32)
 }
 
-/// The box of the straightened frame that comes to this one of the captured frame.
+/// The box of the straightened frame that comes to this one of the captured frame, or as near to it as one does.
 fn unbend(optics: &Optics, wanted: [f32; 4]) -> [f32; 4] {
     let [x0, y0, x1, y1] = wanted.map(f64::from);
     let (x, y) = (f64::midpoint(x0, x1), f64::midpoint(y0, y1));
-    // From the middles of its sides: for a box that no box comes to, it stays at that.
+    // From the middles of its sides on: each side goes by what is missing there.
     let sides = [[x0, y], [x, y0], [x1, y], [x, y1]].map(|side| optics.straighten(side));
-    let first: [f32; 4] = std::array::from_fn(|n| sides[n][n % 2] as f32);
-    let mut flat = first;
+    let growth: [f32; 4] = std::array::from_fn(|n| optics.growth(sides[n])[n % 2].max(0.2) as f32);
+    let mut flat: [f32; 4] = std::array::from_fn(|n| sides[n][n % 2] as f32);
+    let mut nearest = (f32::INFINITY, flat);
     for _ in 0..STEPS {
+        for k in 0..2 {
+            if flat[k + 2] - flat[k] < THINNEST {
+                let middle = f32::midpoint(flat[k], flat[k + 2]);
+                (flat[k], flat[k + 2]) = (middle - THINNEST / 2.0, middle + THINNEST / 2.0);
+            }
+        }
         let got = around(flat, |point| optics.bend(point));
         let miss: [f32; 4] = std::array::from_fn(|n| wanted[n] - got[n]);
-        if miss.iter().all(|m| m.abs() < 0.01) {
-            return flat;
+        let most = miss.iter().fold(0.0_f32, |most, m| most.max(m.abs()));
+        if most < nearest.0 {
+            nearest = (most, flat);
         }
-        flat = std::array::from_fn(|n| flat[n] + miss[n] / optics.growth(sides[n])[n % 2].max(0.2) as f32);
-        if !is_proper(flat) {
+        if most < 0.01 {
             break;
         }
+        flat = std::array::from_fn(|n| flat[n] + miss[n] / growth[n]);
     }
-    first
+    nearest.1
 }

@@ -70,7 +70,7 @@ impl Plan {
     }
 
     fn gather<const CHANNELS: usize>(&self, region: &[u8], stride: usize, out: &mut [u8]) {
-        let [_, _, width, height] = self.laid.part.map(|v| v / self.laid.shrink);
+        let [width, height] = self.laid.shrunk();
         // There is no next one in a picture of one column or row, and a tap has no share of it.
         let (beside, below) = (if width > 1 { CHANNELS } else { 0 }, if height > 1 { stride } else { 0 });
         let (pixels, _) = out.as_chunks_mut::<CHANNELS>();
@@ -97,8 +97,8 @@ impl Plan {
 /// Where a point of the frame lies between the pixels of the shrunk region.
 fn tap(laid: &Laid, point: [f32; 2]) -> Tap {
     let along = |k: usize| {
-        let size = laid.part[k + 2] / laid.shrink;
-        let at = (point[k] - laid.part[k] as f32) / laid.shrink as f32 - 0.5;
+        let size = laid.shrunk()[k];
+        let at = (point[k] - laid.part[k] as f32) / laid.shrink[k] as f32 - 0.5;
         let at = at.max(0.0).min((size - 1) as f32);
         let first = (at as u32).min(size.saturating_sub(2));
         (first, ((at - first as f32) * 256.0).round() as u16)
@@ -119,9 +119,10 @@ fn is_hidden(laid: &Laid, at: [f32; 2], point: [f32; 2]) -> bool {
     }
     let Some((area, size)) = area else { return false };
     // Two pixels of the shrunk region, or half of what an average is taken over and what it begins in.
-    let shrink = 2.0 * laid.shrink as f32;
-    let reach =
-        |k: usize| if optics.is_some() { shrink } else { shrink.max(laid.placement.scale[k].abs() / 2.0 + 1.0) };
+    let reach = |k: usize| {
+        let shrunk = 2.0 * laid.shrink[k] as f32;
+        if optics.is_some() { shrunk } else { shrunk.max(laid.placement.scale[k].abs() / 2.0 + 1.0) }
+    };
     // The region ends at a whole pixel, its outline may do so half a pixel beside it.
     let low = |k: usize| (point[k] - reach(k)).max(start[k] + 0.5).min(point[k]) / size[k];
     let high = |k: usize| (point[k] + reach(k)).min(end[k] - 0.5).max(point[k]) / size[k];

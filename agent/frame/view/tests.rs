@@ -96,7 +96,7 @@ fn paint(picture: &mut Image, [x0, y0, x1, y1]: [u32; 4]) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(2000))]
+    #![proptest_config(ProptestConfig { max_global_rejects: 100_000, ..ProptestConfig::with_cases(2000) })]
 
     #[test]
     fn a_box_goes_to_the_frame_and_back(
@@ -110,10 +110,11 @@ proptest! {
         let bbox = part_of([left, top, left + wide, top + high], at);
         let there = place.to_frame(bbox);
         let seen = [place.start[0], place.start[1], place.end[0], place.end[1]];
-        let pixel = place.scale[0].abs().max(place.scale[1].abs()).max(1.0);
+        let least = place.scale[0].abs().min(place.scale[1].abs());
         if place.optics.is_none() {
             // Input to frame to input, and frame to input to frame: the whole region, and any part of it.
-            prop_assert!(off(place.to_input(there), bbox) < 0.02, "{bbox:?} {there:?}");
+            // (In frames of 5,000 px a place is known to some thousandths.)
+            prop_assert!(off(place.to_input(there), bbox) < 0.02 + 0.002 / least, "{bbox:?} {there:?}");
             prop_assert!(off(place.to_frame([left, top, left + wide, top + high]), seen) < 0.1);
             let captured = part_of(seen, at);
             prop_assert!(off(place.to_frame(place.to_input(captured)), captured) < 0.1, "{captured:?}");
@@ -128,7 +129,7 @@ proptest! {
         prop_assert!((back[0] - point[0]).hypot(back[1] - point[1]) < 0.1, "{point:?} {back:?}");
         // And every point of the frame that is inspected has its place in the input.
         let [x, y] = place.point_to_input(point);
-        let slack = 1.0 + 1.0 / pixel;
+        let slack = 0.5 + 0.5 / least;
         prop_assert!(x > left - slack && x < left + wide + slack && y > top - slack && y < top + high + slack, "{x} {y} {laid:?}");
     }
 
@@ -151,7 +152,7 @@ proptest! {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(300))]
+    #![proptest_config(ProptestConfig { max_global_rejects: 100_000, ..ProptestConfig::with_cases(300) })]
 
     #[test]
     fn a_bright_square_is_seen_where_it_was_painted(
