@@ -25,7 +25,8 @@ use crate::engine::Engine;
 use crate::exit::{Exit, OrExit};
 use crate::frame::feed::Feed;
 use crate::frame::source::{FrameSource, Next};
-use crate::frame::{Image, Region, folder::Folder};
+use crate::frame::view::View;
+use crate::frame::{Image, folder::Folder};
 use crate::inspector::Inspector;
 use crate::model::bundle::Bundle;
 use crate::model::runtime::{self, Bare, Environment};
@@ -167,7 +168,7 @@ fn measure(args: &Args, bundle: &Bundle, environment: &Environment, pictures: &A
     let peak_rss_mb = peak_rss_mb();
 
     let mut probe = Inspector::new(runtime::Session::new(environment, bundle)?, bundle);
-    probe.look(&pictures[0], Region::default())?;
+    probe.look(&pictures[0], &View::default())?;
     let input = probe.input();
     let mut whole = Bare::new(environment, bundle, threads)?;
     let mut parallel = (0..threads).map(|_| Bare::new(environment, bundle, 1)).collect::<Result<Vec<_>>>()?;
@@ -259,7 +260,7 @@ impl Running {
             let camera = CameraConfig::new(Name::new(&name).map_err(anyhow::Error::msg)?, source);
             let judge = kind.judge(&AnomalyConfig::default(), &camera, None);
             let feed = Arc::new(Feed::new(name.into(), Box::new(move || bell.ring())));
-            lanes.push(Arc::new(Lane::new(feed, Settings { camera, engine: 0 }, 0, judge)));
+            lanes.push(Arc::new(Lane::new(feed, Settings::new(camera, 0), 0, judge)));
         }
         pipeline.set_lanes(lanes);
         let state = StateFolder(std::env::temp_dir().join(format!("inspectd-bench-{}", std::process::id())));

@@ -303,6 +303,9 @@ impl Config {
                 let message = format!("two cameras are called \"{}\"; give each a name of its own", camera.name());
                 return Err(error(Some(camera.name.span()), format!("cameras[{n}].name: "), message));
             }
+            if let Some((key, message)) = camera.contradiction() {
+                return Err(error(Some(camera.name.span()), format!("cameras[{n}].{key}: "), message));
+            }
         }
         if config.mqtt.cert_file.is_some() != config.mqtt.key_file.is_some() {
             let start = text.find("cert_file").or_else(|| text.find("key_file")).unwrap_or(0);

@@ -16,7 +16,8 @@ use serde::{Deserialize, Serialize};
 use crate::anomaly::HeatMap;
 use crate::config::AnomalyConfig;
 use crate::exit::{Exit, OrExit};
-use crate::frame::{Region, still};
+use crate::frame::still;
+use crate::frame::view::View;
 use crate::glob::glob;
 use crate::inspector::{Inspector, Judge};
 use crate::model::bundle::{Bundle, ClassSpec};
@@ -165,8 +166,8 @@ fn inspect<'f>(
     let image = still::read(&path, still::LARGEST).map_err(|e| anyhow!("{} {e}", path.display()));
     let begun = Instant::now();
     let judged = image.and_then(|image| {
-        let placement = inspector.look(&image, Region::default())?;
-        Ok((judge.judge(&inspector.forward, placement), placement))
+        let placement = inspector.look(&image, &View::default())?;
+        Ok((judge.judge(&inspector.forward, &placement), placement))
     });
     let latency_ms = begun.elapsed().as_secs_f64() * 1000.0;
     let (judgement, placement) = match judged {
@@ -180,10 +181,8 @@ fn inspect<'f>(
     let wanted = |class: &str| args.classes.is_empty() || args.classes.iter().any(|g| glob(g, class));
     let named = |d: &model::Detection| {
         let class = classes.get(d.class)?;
-        let bbox = placement.to_frame(d.bbox);
-        // Nothing is left of what was found in a letterbox's padding.
-        let seen = bbox[2] > bbox[0] && bbox[3] > bbox[1];
-        (seen && wanted(&class.name)).then(|| Detection { class: class.name.clone(), score: d.score, bbox })
+        let bbox = placement.finding(d.bbox)?;
+        wanted(&class.name).then(|| Detection { class: class.name.clone(), score: d.score, bbox })
     };
     let detections = inspector.forward.detections.iter().filter_map(named).take(MOST).collect();
     let anomaly = match judgement.anomaly.as_ref() {

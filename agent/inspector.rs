@@ -8,7 +8,8 @@ use anyhow::Result;
 
 use crate::anomaly::{Anomaly, Check};
 use crate::config::{AnomalyConfig, Severity};
-use crate::frame::{Image, Region};
+use crate::frame::Image;
+use crate::frame::view::View;
 use crate::glob::glob;
 use crate::model::Detection;
 use crate::model::bundle::{Bundle, ClassSpec, InputSpec, Manifest};
@@ -86,13 +87,13 @@ impl Inspector {
     ///
     /// # Errors
     /// The forward pass failed.
-    pub fn look(&mut self, image: &Image, roi: Region) -> Result<Placement> {
+    pub fn look(&mut self, image: &Image, view: &View) -> Result<Placement> {
         let begun = Instant::now();
-        preprocess::prepare(image, roi, &self.spec, &mut self.input)?;
+        preprocess::prepare(image, view, &self.spec, &mut self.input)?;
         let prepared = Instant::now();
         self.session.run(&self.input, &mut self.forward)?;
         self.times = Times { prepare: prepared - begun, forward: prepared.elapsed(), judge: Duration::ZERO };
-        Ok(self.input.placement)
+        Ok(self.input.placement.clone())
     }
 
     /// The input of the last look, for the stopwatch.
@@ -162,7 +163,7 @@ impl Judge {
     }
 
     /// Judges the forward pass of the next frame. The order of calls is the order of the stream.
-    pub fn judge(&mut self, forward: &Forward, placement: Placement) -> Judgement {
+    pub fn judge(&mut self, forward: &Forward, placement: &Placement) -> Judgement {
         let anomaly = self.check.as_mut().filter(|_| !forward.features.is_empty()).map(|c| c.score(&forward.features));
         let class = |d: &Detection| self.classes.get(d.class).and_then(Option::as_ref);
         let counting = |d: &&Detection| class(d).is_some_and(|class| d.score >= class.threshold);
@@ -174,7 +175,7 @@ impl Judge {
                 class: class.name.clone(),
                 severity: class.severity,
                 score: d.score,
-                bbox: placement.to_frame(d.bbox),
+                bbox: placement.finding(d.bbox)?,
                 look: None, // the model's own classes are not taught
                 appearance: Look::of(&forward.features, d.bbox),
             })
@@ -182,30 +183,21 @@ impl Judge {
         let regions = anomaly.iter().flat_map(|a| &a.regions);
         let unnamed = regions.filter(|r| !detections.iter().any(|d| covers(d.bbox, r.bbox)));
         let unknown = unnamed.filter_map(|r| {
+            let bbox = placement.finding(r.bbox)?;
             let look = Look::of(&forward.features, r.bbox);
             let (kind, class, severity) = match self.lesson(look.as_ref()) {
                 Some(Taught::Fine) => return None,
                 Some(Taught::Defect(class, severity)) => (AlarmKind::Defect, class, severity),
                 None => (AlarmKind::Anomaly, UNKNOWN.to_owned(), self.severity),
             };
-            Some(Finding {
-                kind,
-                class,
-                severity,
-                score: r.score,
-                bbox: placement.to_frame(r.bbox),
-                appearance: look.clone(),
-                look,
-            })
+            Some(Finding { kind, class, severity, score: r.score, bbox, appearance: look.clone(), look })
         });
-        // Nothing is left of what was found in a letterbox's padding.
-        let seen = |f: &Finding| f.bbox[2] > f.bbox[0] && f.bbox[3] > f.bbox[1];
-        let findings: Vec<Finding> = named.chain(unknown).filter(seen).collect();
+        let findings: Vec<Finding> = named.chain(unknown).collect();
         // What has no name yet: a person shall see why it is strange.
         let strange: Vec<[f32; 4]> =
             findings.iter().filter(|f| f.kind == AlarmKind::Anomaly).map(|f| placement.to_input(f.bbox)).collect();
         let heat = anomaly.as_ref().and_then(|a| Heat::of(&a.map, &strange, placement));
-        let scene = (!findings.is_empty()).then(|| Scene::of(&forward.features, &placement)).flatten();
+        let scene = (!findings.is_empty()).then(|| Scene::of(&forward.features, placement)).flatten();
         Judgement { findings, anomaly, heat, scene }
     }
 

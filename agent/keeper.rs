@@ -240,9 +240,12 @@ impl Change<'_> {
     }
 }
 
-/// What a camera looks at, as a short text: another source or region under the same name shows other things.
+/// What a camera looks at, as a short text: another source or view under the same name shows other things.
 fn view(camera: &CameraConfig) -> String {
-    hex::encode(&Sha256::digest(format!("{:?} {:?}", camera.source, camera.roi))[..8])
+    // Spelt as it was when a region was all there is, so that what was learned then is still known.
+    let view = camera.view();
+    let text = format!("{:?} RegionValue({:?}){}", camera.source, view.region(), view.mark());
+    hex::encode(&Sha256::digest(text)[..8])
 }
 
 /// Goes on with what is on disk about a product, or anew; gives the frames that it has seen.

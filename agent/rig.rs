@@ -157,7 +157,7 @@ impl Rig {
             for (camera, (engine, shelf)) in new.cameras.iter().zip(&prepared.0) {
                 let (kind, generation) = pipeline.kind(*engine).context("a model is gone")?;
                 let judge = kind.judge(&new.anomaly, camera, (*engine == 0).then_some(school));
-                let settings = Settings { camera: camera.clone(), engine: *engine };
+                let settings = Settings::new(camera.clone(), *engine);
                 let Some(lane) = before.iter().find(|lane| &**lane.name() == camera.name()) else {
                     let bell = Arc::clone(&pipeline.bell);
                     let feed =
@@ -264,5 +264,5 @@ fn needs(camera: &CameraConfig, config: Option<&Config>) -> [Value; 5] {
 
 /// What a camera's pictures show the network.
 fn shows(camera: &CameraConfig) -> [Value; 2] {
-    [text(&camera.source), text(&camera.roi)]
+    [text(&camera.source), text(&camera.view())]
 }

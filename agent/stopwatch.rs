@@ -11,7 +11,8 @@ use anyhow::{Result, anyhow};
 
 use crate::config::AnomalyConfig;
 use crate::frame::scene::{Scene, SceneConfig, SceneKind};
-use crate::frame::{Image, PixelFormat, Region};
+use crate::frame::view::View;
+use crate::frame::{Image, PixelFormat};
 use crate::inspector::{Inspector, Judge};
 use crate::model::bundle::Bundle;
 use crate::model::runtime::{Environment, Session};
@@ -80,8 +81,8 @@ fn one_thread(
             break;
         }
         let before = Instant::now();
-        let placement = inspector.look(picture, Region::default())?;
-        judge.judge(&inspector.forward, placement);
+        let placement = inspector.look(picture, &View::default())?;
+        judge.judge(&inspector.forward, &placement);
         if n >= WARM_UP {
             times.push(before.elapsed());
         }

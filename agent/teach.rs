@@ -10,7 +10,8 @@ use crate::anomaly::memory::Mark;
 use crate::config::{ClassName, Severity};
 use crate::durable;
 use crate::exit::{Exit, OrExit};
-use crate::frame::{Image, Region, still};
+use crate::frame::view::View;
+use crate::frame::{Image, still};
 use crate::inspector::Inspector;
 use crate::model::bundle::Bundle;
 use crate::model::preprocess::Placement;
@@ -122,7 +123,7 @@ fn example(text: &str) -> Result<(PathBuf, Option<[f32; 4]>)> {
 
 fn look(inspector: &mut Inspector, path: &Path, bbox: Option<[f32; 4]>) -> Result<Look> {
     let image = still::read(path, still::LARGEST).map_err(|e| anyhow!("{e}"))?;
-    let placement = inspector.look(&image, Region::default())?;
+    let placement = inspector.look(&image, &View::default())?;
     let bbox = bbox.unwrap_or([0.0, 0.0, image.width as f32, image.height as f32]);
     Look::of(&inspector.forward.features, within(&image, &placement, bbox)?).context("the network sees nothing there")
 }

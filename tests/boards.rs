@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 
 use inspectd::frame::scene::{Scene, SceneConfig, SceneKind};
-use inspectd::frame::{Image, PixelFormat, Region};
+use inspectd::frame::view::View;
+use inspectd::frame::{Image, PixelFormat};
 use inspectd::inspector::Inspector;
 use inspectd::model::bundle::Bundle;
 use inspectd::model::decode::iou;
@@ -36,7 +37,7 @@ fn three_of_four_defects_are_named_right_and_hardly_any_is_invented() {
         let (pixels, truth) = Scene::new(config).render(1);
         let format = PixelFormat::Rgb8;
         let image = Image { width: SIDE, height: SIDE, format, pixels, origin: None, truth: None };
-        let placement = inspector.look(&image, Region::default()).unwrap();
+        let placement = inspector.look(&image, &View::default()).unwrap();
         let found: Vec<_> = inspector
             .forward
             .detections

@@ -4,7 +4,8 @@ use std::time::{Duration, Instant};
 
 use inspectd::config::AnomalyConfig;
 use inspectd::frame::scene::{Scene, SceneConfig, SceneKind};
-use inspectd::frame::{Image, PixelFormat, Region};
+use inspectd::frame::view::View;
+use inspectd::frame::{Image, PixelFormat};
 use inspectd::inspector::{Inspector, Judge};
 use inspectd::model::bundle::Bundle;
 use inspectd::model::runtime::{self, Session};
@@ -32,7 +33,7 @@ fn the_check_costs_the_same_after_very_many_frames() {
             let (pixels, _) = scene.render(n);
             let (format, origin, truth) = (PixelFormat::Rgb8, None, None);
             let image = Image { width: 640, height: 480, format, pixels, origin, truth };
-            let placement = inspector.look(&image, Region::default()).unwrap();
+            let placement = inspector.look(&image, &View::default()).unwrap();
             (std::mem::take(&mut inspector.forward), placement)
         })
         .collect();
@@ -42,7 +43,7 @@ fn the_check_costs_the_same_after_very_many_frames() {
     for n in 0..frames {
         let (forward, placement) = &looked[n * 31 % looked.len()];
         let begun = Instant::now();
-        judge.judge(forward, *placement);
+        judge.judge(forward, placement);
         times.push(begun.elapsed());
         if times.len() == part {
             times.sort();

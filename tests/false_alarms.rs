@@ -67,8 +67,8 @@ fn good_pictures_raise_as_few_alarms_as_are_wanted_once_they_are_answered() {
         for _ in 0..frames {
             let which = rng.random_range(0..pictures.len());
             let (image, region) = varied(&pictures[which], &mut rng);
-            let placement = inspector.look(&image, region).unwrap();
-            let judgement = judge.judge(&inspector.forward, placement);
+            let placement = inspector.look(&image, &region.into()).unwrap();
+            let judgement = judge.judge(&inspector.forward, &placement);
             let anomaly = judgement.anomaly.unwrap();
             if anomaly.standing.is_calibrated() {
                 judged += 1;

@@ -33,3 +33,4 @@ mod transport;
 mod triggers;
 mod update_faults;
 mod updates;
+mod views;

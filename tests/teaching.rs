@@ -6,7 +6,8 @@ use std::process::Command;
 
 use inspectd::anomaly::memory::Mark;
 use inspectd::config::{ClassName, Severity};
-use inspectd::frame::{Region, still};
+use inspectd::frame::still;
+use inspectd::frame::view::View;
 use inspectd::inspector::Inspector;
 use inspectd::model::bundle::Bundle;
 use inspectd::model::runtime::{self, Session};
@@ -39,7 +40,7 @@ fn shown(set: &Path, pictures: usize) -> Vec<Shown> {
     for entry in images.iter().take(pictures) {
         let file = entry["file"].as_str().unwrap().to_owned();
         let image = still::read(&set.join(&file), 1 << 24).unwrap();
-        let placement = inspector.look(&image, Region::default()).unwrap();
+        let placement = inspector.look(&image, &View::default()).unwrap();
         for labelled in boxes(entry) {
             let side = |k: usize| labelled["xyxy"][k].as_f64().unwrap() as f32;
             let bbox = placement.to_input([side(0), side(1), side(2), side(3)]);

@@ -130,7 +130,7 @@ impl Line {
         let camera = config.cameras[0].clone();
         feed.configure(camera.trigger.as_ref());
         let judge = kind.judge(&config.anomaly, &camera, None);
-        pipeline.set_lanes(vec![Arc::new(Lane::new(Arc::clone(&feed), Settings { camera, engine: 0 }, 0, judge))]);
+        pipeline.set_lanes(vec![Arc::new(Lane::new(Arc::clone(&feed), Settings::new(camera, 0), 0, judge))]);
         let quota = Quota { messages: 10_000, image_bytes: 1 << 24, event_bytes: 1 << 24 };
         let outbox = Arc::new(Outbox::open(dir.path(), quota).unwrap());
         let identity = Identity { site: "s".into(), gateway: "g".into(), model: ModelRef::of(&bundle) };

@@ -128,7 +128,7 @@ impl Memory {
         let body = &bytes[end + 1..];
         ensure!(header.checksum(body)? == header.sha256, "is damaged: its checksum does not hold");
         ensure!(header.mark.is_like(mark), "was made by a network with other features");
-        ensure!(header.view == view, "was learned when the camera's source or roi was another one");
+        ensure!(header.view == view, "was learned when the camera's source, roi, masks, lens or turn was another one");
         let patches = header.counts.iter().fold(0_usize, |sum, n| sum.saturating_add(*n));
         let bounded = header.counts.len() <= FRAMES && header.counts.iter().all(|n| (1..=PATCHES).contains(n));
         ensure!(bounded && header.scores <= HISTORY && header.dim <= 1 << 16, "holds more than a memory may");
@@ -184,7 +184,7 @@ mod tests {
             assert_eq!(error, "was made by a network with other features");
         }
         let error = Memory::decode(&bytes, &mark(&[1.0, 2.0, 3.0]), "w").unwrap_err().to_string();
-        assert!(error.contains("source or roi was another one"), "{error}");
+        assert!(error.contains("source, roi, masks, lens or turn was another one"), "{error}");
     }
 
     proptest! {

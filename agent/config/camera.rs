@@ -11,8 +11,12 @@ use toml::Spanned;
 
 use super::own::OwnModel;
 use super::trigger::TriggerConfig;
-use super::value::{Density, FourCc, Name, Rate, RegionValue, RtspUrl, Seconds, Sensitivity, Side, Speed};
+use super::value::{Density, FourCc, Name, Rate, RtspUrl, Seconds, Sensitivity, Side, Speed};
 use crate::frame::scene::SceneKind;
+use crate::frame::view::{Flip, Lens, Outline, Rotation, Turn, View};
+
+/// Masks of a camera.
+const MASKS: usize = 24;
 
 /// One camera.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
@@ -26,9 +30,21 @@ pub struct CameraConfig {
     /// At most this many pictures a second are inspected.
     #[serde(default)]
     pub fps: Option<Rate>,
-    /// Only this part of the frame is inspected.
+    /// Only this part of the captured frame is inspected, a rectangle or polygon in shares of its sides; all where none is given.
     #[serde(default)]
-    pub roi: RegionValue,
+    pub roi: Option<Outline>,
+    /// Parts of it that are not inspected.
+    #[serde(default)]
+    pub masks: Vec<Outline>,
+    /// What the lens does to the picture, as a calibration has found it.
+    #[serde(default)]
+    pub lens: Option<Lens>,
+    /// Degrees by which the picture is turned clockwise before it is inspected.
+    #[serde(default)]
+    pub rotate: Rotation,
+    /// How it is mirrored after that.
+    #[serde(default)]
+    pub flip: Option<Flip>,
     /// More finds more, at the price of more false alarms.
     #[serde(default = "neutral")]
     pub sensitivity: Sensitivity,
@@ -65,6 +81,22 @@ impl CameraConfig {
         self.name.get_ref().as_str()
     }
 
+    /// How its picture is looked at.
+    #[must_use]
+    pub fn view(&self) -> View {
+        View::new(self.roi.as_ref(), &self.masks, Turn::new(self.rotate, self.flip), self.lens.clone())
+    }
+
+    /// What its keys say together that none of them may.
+    pub(super) fn contradiction(&self) -> Option<(&'static str, String)> {
+        if self.masks.len() > MASKS {
+            return Some(("masks", format!("there are {}, and {MASKS} at most are possible", self.masks.len())));
+        }
+        self.view()
+            .is_blind()
+            .then(|| ("masks", "they leave nothing of the frame, or of its roi, to be inspected".into()))
+    }
+
     /// A camera with every default.
     #[must_use]
     pub fn new(name: Name, source: SourceConfig) -> Self {
@@ -72,7 +104,11 @@ impl CameraConfig {
             name: Spanned::new(0..0, name),
             source,
             fps: None,
-            roi: RegionValue::default(),
+            roi: None,
+            masks: Vec::new(),
+            lens: None,
+            rotate: Rotation::default(),
+            flip: None,
             sensitivity: neutral(),
             product: None,
             classes: Vec::new(),

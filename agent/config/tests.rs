@@ -76,6 +76,33 @@ fn a_mistake_is_named_with_file_line_key_and_what_is_right() {
         ),
         ("source.synthetic", "source.gige", "f.toml:12:", "unknown variant `gige`, expected one of"),
         ("name = \"a\"", "name = \"a\"\nroi = [0.5, 0.0, 0.2, 1.0]", "f.toml:12:7: cameras[0].roi", "x0 < x1"),
+        (
+            "name = \"a\"",
+            "name = \"a\"\nroi = [[0, 0], [1, 1], [1, 0], [0, 1]]",
+            "f.toml:12:7: cameras[0].roi",
+            "crosses itself",
+        ),
+        (
+            "name = \"a\"",
+            "name = \"a\"\nmasks = [[0, 0, 2, 1]]",
+            "f.toml:12:10: cameras[0].masks[0]",
+            "2 is not a share",
+        ),
+        ("name = \"a\"", "name = \"a\"\nmasks = [[0, 0, 1, 1]]", "f.toml:11:8: cameras[0].masks", "they leave nothing"),
+        ("name = \"a\"", "name = \"a\"\nrotate = 45", "f.toml:12:10: cameras[0].rotate", "none of 0, 90, 180, 270"),
+        ("name = \"a\"", "name = \"a\"\nflip = \"both\"", "f.toml:12:8: cameras[0].flip", "unknown variant `both`"),
+        (
+            "name = \"a\"",
+            "name = \"a\"\nlens = { size = [640, 480], matrix = [500, 500, 320, 240], distortion = [-0.9, 0, 0, 0] }",
+            "f.toml:12:8: cameras[0].lens",
+            "fold the picture over",
+        ),
+        (
+            "name = \"a\"",
+            "name = \"a\"\nlens = { size = [640, 480], matrix = [500, 500, 320, 240], k1 = 1 }",
+            "f.toml:12:",
+            "unknown field `k1`",
+        ),
         ("site = \"s\"\n", "", "f.toml:2:1: gateway", "missing field `site`"),
         ("[model]", "[model", "f.toml:8:", "is not TOML"),
     ] {

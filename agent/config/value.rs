@@ -5,9 +5,7 @@ use std::fmt;
 
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::de::Error as _;
-use serde::{Deserialize, Deserializer, Serialize, Serializer};
-
-use crate::frame::Region;
+use serde::{Deserialize, Deserializer, Serialize};
 
 macro_rules! ranged {
     ($(#[$doc:meta])* $name:ident, $number:ty, $low:literal, $high:literal, $unit:literal) => {
@@ -239,43 +237,4 @@ fn address(url: &str) -> Option<(Scheme, String, u16)> {
     let host = host.trim_start_matches('[').trim_end_matches(']');
     let has_path = matches!(scheme, Scheme::Ws | Scheme::Wss);
     (!host.is_empty() && !url.contains('@') && (has_path || path.is_empty())).then(|| (scheme, host.to_owned(), port))
-}
-
-/// A region of the frame, `[x0, y0, x1, y1]` in shares of its sides.
-#[derive(Debug, Clone, Copy, PartialEq, Default)]
-pub struct RegionValue(pub Region);
-
-impl Serialize for RegionValue {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        self.0.0.serialize(serializer)
-    }
-}
-
-impl<'de> Deserialize<'de> for RegionValue {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let [x0, y0, x1, y1] = <[f32; 4]>::deserialize(deserializer)?;
-        if (0.0..x1).contains(&x0) && (0.0..y1).contains(&y0) && x1 <= 1.0 && y1 <= 1.0 {
-            Ok(Self(Region([x0, y0, x1, y1])))
-        } else {
-            Err(D::Error::custom(
-                "must be [x0, y0, x1, y1] in shares of the frame's sides with x0 < x1 and y0 < y1, \
-                 for instance [0.25, 0.0, 0.75, 1.0] for the middle half",
-            ))
-        }
-    }
-}
-
-impl JsonSchema for RegionValue {
-    fn inline_schema() -> bool {
-        true
-    }
-    fn schema_name() -> Cow<'static, str> {
-        "Region".into()
-    }
-    fn json_schema(_: &mut SchemaGenerator) -> Schema {
-        json_schema!({
-            "type": "array", "minItems": 4, "maxItems": 4,
-            "items": { "type": "number", "minimum": 0, "maximum": 1 }
-        })
-    }
 }

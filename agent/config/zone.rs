@@ -12,6 +12,7 @@ const CORNERS: std::ops::RangeInclusive<usize> = 3..=64;
 
 /// A rectangle or polygon, in shares of the frame's sides.
 #[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(transparent)]
 pub struct Zone(Vec<[f32; 2]>);
 
 impl Zone {
@@ -34,14 +35,16 @@ impl Zone {
         }
     }
 
+    /// From each corner to the next.
+    pub fn sides(&self) -> impl Iterator<Item = ([f32; 2], [f32; 2])> {
+        self.0.iter().copied().zip(self.0.iter().copied().cycle().skip(1))
+    }
+
     /// Whether a point lies in it (by the crossings of a ray: Shimrat 1962). A point on its edge may be either.
     #[must_use]
     pub fn holds(&self, [x, y]: [f32; 2]) -> bool {
-        let next = self.0.iter().cycle().skip(1);
         let crossings = self
-            .0
-            .iter()
-            .zip(next)
+            .sides()
             .filter(|(a, b)| (a[1] > y) != (b[1] > y) && x < a[0] + (y - a[1]) / (b[1] - a[1]) * (b[0] - a[0]));
         crossings.count() % 2 == 1
     }

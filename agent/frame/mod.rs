@@ -14,9 +14,12 @@ pub mod still;
 pub mod supervisor;
 pub mod synthetic;
 pub mod video;
+pub mod view;
 
 use std::sync::Arc;
 use std::time::{Instant, SystemTime};
+
+use serde::{Deserialize, Serialize};
 
 use crate::trigger::Fired;
 
@@ -126,7 +129,7 @@ impl Captured {
 }
 
 /// A rectangle relative to the frame: x0, y0, x1, y1 in 0..=1.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Region(pub [f32; 4]);
 
 impl Default for Region {

@@ -1,13 +1,16 @@
-//! From a frame to the network's input: crop, resize, pad, normalise.
+//! From a frame to the network's input: cut, straighten, turn, resize, pad, normalise.
 //!
-//! [`Placement`] remembers how, so that boxes come back in pixels of the frame as captured.
+//! [`Placement`] remembers how, so that boxes come back in pixels of the frame as captured. [`View`] says what of it is done.
 
-use anyhow::{Context, Result};
-use opencv::core::{Mat, MatTraitConst, MatTraitConstManual, Rect, Size, Vec3b};
+use anyhow::{Context, Error, Result};
+use opencv::boxed_ref::BoxedRef;
+use opencv::core::{self, Mat, MatTraitConst, MatTraitConstManual, Rect, Size, ToInputArray, Vec3b};
 use opencv::imgproc;
 
 use super::bundle::{ChannelOrder, Fit, InputSpec};
-use crate::frame::{Image, PixelFormat, Region};
+pub use crate::frame::view::Placement;
+use crate::frame::view::{Laid, Plan, Turn, View};
+use crate::frame::{Image, PixelFormat};
 
 /// The longer side may have at most this many times `size`, so that a very long picture stays affordable.
 const MAX_STRETCH: u32 = 4;
@@ -25,36 +28,6 @@ pub struct Input {
     pub data: Vec<f32>,
     /// Where it lies in the frame.
     pub placement: Placement,
-}
-
-/// Where the network's input lies in the frame.
-#[derive(Debug, Clone, Copy, PartialEq, Default)]
-pub struct Placement {
-    /// Frame pixels of the input's upper left corner, outside the inspected region where the input is padded.
-    pub origin: [f32; 2],
-    /// Frame pixels an input pixel, in x and y.
-    pub scale: [f32; 2],
-    /// Frame pixels of the lower right corner of the inspected region.
-    pub end: [f32; 2],
-    /// Frame pixels of the upper left corner of the inspected region.
-    pub start: [f32; 2],
-}
-
-impl Placement {
-    /// A box of input pixels in pixels of the frame, cut at the inspected region. Nothing is left of a box that lies in
-    /// the padding.
-    #[must_use]
-    pub fn to_frame(&self, bbox: [f32; 4]) -> [f32; 4] {
-        let axis = |value: f32, k: usize| (self.origin[k] + value * self.scale[k]).clamp(self.start[k], self.end[k]);
-        [axis(bbox[0], 0), axis(bbox[1], 1), axis(bbox[2], 0), axis(bbox[3], 1)]
-    }
-
-    /// A box of frame pixels in pixels of the input.
-    #[must_use]
-    pub fn to_input(&self, bbox: [f32; 4]) -> [f32; 4] {
-        let axis = |value: f32, k: usize| (value - self.origin[k]) / self.scale[k];
-        [axis(bbox[0], 0), axis(bbox[1], 1), axis(bbox[2], 0), axis(bbox[3], 1)]
-    }
 }
 
 /// Width and height of the network's input for a region of this size.
@@ -97,63 +70,140 @@ pub fn one_thread() {
     }
 }
 
-/// Brings a region of a frame into `input`, whose memory is used again.
+/// Where what a view shows of frames of this size comes to lie, and the width and height of the input.
 ///
 /// # Errors
-/// The picture's pixels do not fit its size.
-pub fn prepare(image: &Image, roi: Region, spec: &InputSpec, input: &mut Input) -> Result<()> {
-    let (x, y, w, h) = roi.pixels(image.width, image.height);
-    let (width, height) = input_size(spec, w, h);
-    let ([inner_w, inner_h], [left, top]) = inner(spec, (w, h), (width, height));
-    let channels = image.format.channels();
-    let (rows, columns) = (image.height as i32, image.width as i32);
-    let whole = if channels == 1 {
-        Mat::new_rows_cols_with_bytes::<u8>(rows, columns, &image.pixels)?
-    } else {
-        Mat::new_rows_cols_with_bytes::<Vec3b>(rows, columns, &image.pixels)?
-    };
-    // Whole-number shrinking first: it is many times as fast as shrinking by 2.2 at once, and leaves little to do. What
-    // does not divide, at most k - 1 px at the right and lower edge, is left out and stands so in the placement.
-    let k = (w / inner_w).min(h / inner_h).max(1);
-    let (w, h) = (w - w % k, h - h % k);
-    let part = whole.roi(Rect::new(x as i32, y as i32, w as i32, h as i32))?;
-    let (mut binned, mut small) = (Mat::default(), Mat::default());
-    if k > 1 {
-        let size = Size::new((w / k) as i32, (h / k) as i32);
-        imgproc::resize(&part, &mut binned, size, 0.0, 0.0, imgproc::INTER_AREA)?;
-    }
-    // Averaging when shrinking keeps fine texture from turning into moiré.
-    let method = if inner_w <= w && inner_h <= h { imgproc::INTER_AREA } else { imgproc::INTER_LINEAR };
-    let size = Size::new(inner_w as i32, inner_h as i32);
-    if k > 1 {
-        // Less than twofold is left, of pixels that are averages already.
-        imgproc::resize(&binned, &mut small, size, 0.0, 0.0, imgproc::INTER_LINEAR)?;
-    } else {
-        imgproc::resize(&part, &mut small, size, 0.0, 0.0, method)?;
-    }
-    let scale = [w as f32 / inner_w as f32, h as f32 / inner_h as f32];
+/// The lens was calibrated at another shape.
+pub fn lay(view: &View, (width, height): (u32, u32), spec: &InputSpec) -> Result<(Laid, (u32, u32))> {
+    let cut = view.cut(width, height).map_err(Error::msg)?;
+    let [w, h] = cut.size;
+    let input = input_size(spec, w, h);
+    let (size, corner) = inner(spec, (w, h), input);
+    Ok((cut.lay(size, corner), input))
+}
+
+/// Brings what a view shows of a frame into `input`, whose memory is used again.
+///
+/// # Errors
+/// The picture's pixels do not fit its size, or its size does not fit the view.
+pub fn prepare(image: &Image, view: &View, spec: &InputSpec, input: &mut Input) -> Result<()> {
+    let (laid, (width, height)) = lay(view, (image.width, image.height), spec)?;
+    let plan = view.plan(&laid).map_err(Error::msg)?;
     input.width = width as usize;
     input.height = height as usize;
-    input.placement = Placement {
-        origin: [x as f32 - left as f32 * scale[0], y as f32 - top as f32 * scale[1]],
-        scale,
-        end: [(x + w) as f32, (y + h) as f32],
-        start: [x as f32, y as f32],
+    input.placement = laid.placement.clone();
+    let place = (laid.inner.map(|n| n as usize), laid.corner.map(|n| n as usize));
+    let Some(plan) = plan else {
+        let whole = whole(image)?;
+        let small = resized(&whole, &laid)?;
+        let source = small.data_bytes().context("OpenCV gave a picture in pieces")?;
+        normalise(source, &[], image.format, spec, place, input);
+        return Ok(());
     };
-    let source = small.data_bytes().context("OpenCV gave a picture in pieces")?;
-    normalise(source, image.format, spec, ([inner_w as usize, inner_h as usize], [left as usize, top as usize]), input);
+    let channels = image.format.channels();
+    let mut source = if plan.bends() {
+        bent(image, &laid, &plan)?
+    } else {
+        let whole = whole(image)?;
+        resized(&whole, &laid)?.data_bytes().context("OpenCV gave a picture in pieces")?.to_vec()
+    };
+    plan.fill(&mut source, channels);
+    normalise(&source, plan.hidden(), image.format, spec, place, input);
     Ok(())
 }
 
-/// Writes the resized picture into its place in the input, and grey around it.
-fn normalise(source: &[u8], format: PixelFormat, spec: &InputSpec, place: ([usize; 2], [usize; 2]), input: &mut Input) {
+fn whole(image: &Image) -> Result<BoxedRef<'_, Mat>> {
+    let (rows, columns) = (image.height as i32, image.width as i32);
+    Ok(if image.format.channels() == 1 {
+        Mat::new_rows_cols_with_bytes::<u8>(rows, columns, &image.pixels)?
+    } else {
+        Mat::new_rows_cols_with_bytes::<Vec3b>(rows, columns, &image.pixels)?
+    })
+}
+
+/// The inspected part of a picture, shrunk by a whole number over one.
+fn binned(part: &impl ToInputArray, laid: &Laid) -> Result<Mat> {
+    let [w, h] = laid.shrunk().map(|v| v as i32);
+    let mut binned = Mat::default();
+    imgproc::resize(part, &mut binned, Size::new(w, h), 0.0, 0.0, imgproc::INTER_AREA)?;
+    Ok(binned)
+}
+
+/// The inspected part of a picture, as large as it is in the input, and turned.
+fn resized(whole: &BoxedRef<Mat>, laid: &Laid) -> Result<Mat> {
+    let [x, y, w, h] = laid.part.map(|v| v as i32);
+    let part = whole.roi(Rect::new(x, y, w, h))?;
+    let [inner_w, inner_h] = laid.turn.pair(laid.inner).map(|n| n as i32);
+    let mut small = Mat::default();
+    let size = Size::new(inner_w, inner_h);
+    if laid.shrink == [1, 1] {
+        // Averaging when shrinking keeps fine texture from turning into moiré.
+        let method = if inner_w <= w && inner_h <= h { imgproc::INTER_AREA } else { imgproc::INTER_LINEAR };
+        imgproc::resize(&part, &mut small, size, 0.0, 0.0, method)?;
+    } else {
+        // Less than twofold is left, of pixels that are averages already.
+        imgproc::resize(&binned(&part, laid)?, &mut small, size, 0.0, 0.0, imgproc::INTER_LINEAR)?;
+    }
+    turned(small, laid.turn)
+}
+
+/// It is the small picture that is turned.
+fn turned(mut picture: Mat, turn: Turn) -> Result<Mat> {
+    if turn.swap {
+        let mut other = Mat::default();
+        core::transpose(&picture, &mut other)?;
+        picture = other;
+    }
+    // OpenCV's numbers: 0 swaps top and bottom, 1 left and right, -1 both.
+    let code = match turn.mirror {
+        [false, false] => return Ok(picture),
+        [false, true] => 0,
+        [true, false] => 1,
+        [true, true] => -1,
+    };
+    let mut other = Mat::default();
+    core::flip(&picture, &mut other, code)?;
+    Ok(other)
+}
+
+/// The inspected part of a picture, as large as it is in the input, straightened and turned.
+fn bent(image: &Image, laid: &Laid, plan: &Plan) -> Result<Vec<u8>> {
+    let channels = image.format.channels();
+    let whole = whole(image)?; // which checks that all pixels are there
+    let [x, y, w, h] = laid.part;
+    if laid.shrink != [1, 1] {
+        let part = whole.roi(Rect::new(x as i32, y as i32, w as i32, h as i32))?;
+        let binned = binned(&part, laid)?;
+        let bytes = binned.data_bytes().context("OpenCV gave a picture in pieces")?;
+        return Ok(plan.bend(bytes, laid.shrunk()[0] as usize * channels, channels));
+    }
+    let stride = image.width as usize * channels;
+    Ok(plan.bend(&image.pixels[y as usize * stride + x as usize * channels..], stride, channels))
+}
+
+/// Writes the resized picture into its place in the input, and grey around it. What is hidden has no say in the contrast.
+fn normalise(
+    source: &[u8],
+    hidden: &[bool],
+    format: PixelFormat,
+    spec: &InputSpec,
+    place: ([usize; 2], [usize; 2]),
+    input: &mut Input,
+) {
     let ([inner_w, inner_h], [left, top]) = place;
     let (width, plane, channels) = (input.width, input.width * input.height, format.channels());
     let padded = inner_w * inner_h < plane;
     input.data.resize(3 * plane, 0.0);
     let same = (format == PixelFormat::Bgr8) == (spec.channel_order == ChannelOrder::Bgr);
     let order = if same { [0, 1, 2] } else { [2, 1, 0] };
-    let (mean, raise) = spec.contrast.map_or((0.0, 1.0), |wanted| contrast(source, wanted));
+    let (mean, raise) = spec.contrast.map_or((0.0, 1.0), |wanted| {
+        if hidden.is_empty() {
+            contrast(source, wanted)
+        } else {
+            let seen = source.chunks_exact(channels).zip(hidden).filter(|(_, hidden)| !**hidden);
+            contrast(&seen.flat_map(|(pixel, _)| pixel).copied().collect::<Vec<u8>>(), wanted)
+        }
+    });
     for (c, out) in input.data.chunks_exact_mut(plane).enumerate() {
         let normal = |value: f32| (value - spec.mean[c]) / spec.std[c];
         // Every value that a pixel can have, once.
@@ -189,6 +239,7 @@ fn contrast(samples: &[u8], wanted: f32) -> (f32, f32) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::frame::Region;
     use proptest::prelude::*;
 
     fn spec(fit: Fit) -> InputSpec {
@@ -237,7 +288,7 @@ mod tests {
             let spec = InputSpec { size: 64, mean: [0.0; 3], std: [1.0, 2.0, 4.0], ..spec(fit) };
             // What was in the input before must not shine through.
             let mut input = Input { data: vec![9.0; 3 * 64 * 64], ..Input::default() };
-            prepare(&white, Region::default(), &spec, &mut input).unwrap();
+            prepare(&white, &View::default(), &spec, &mut input).unwrap();
             for (c, plane) in input.data.chunks_exact(64 * 64).enumerate() {
                 for (n, value) in plane.iter().enumerate() {
                     let inside = (top..top + 32).contains(&(n / 64));
@@ -260,24 +311,24 @@ mod tests {
         let mut one = Image { pixels: [10, 127, 255].repeat(64 * 64), ..image(64, 64, PixelFormat::Rgb8) };
         let mut input = Input::default();
         let first = |input: &Input| [0, 1, 2].map(|c| input.data[c * input.width * input.height]);
-        prepare(&one, Region::default(), &spec(Fit::Stretch), &mut input).unwrap();
+        prepare(&one, &View::default(), &spec(Fit::Stretch), &mut input).unwrap();
         let rgb = first(&input);
         for (got, value) in rgb.iter().zip([10.0, 127.0, 255.0]) {
             assert!((got - (value - 127.0) / 128.0).abs() < 1e-6);
         }
         one.format = PixelFormat::Bgr8;
         one.pixels = [255, 127, 10].repeat(64 * 64);
-        prepare(&one, Region::default(), &spec(Fit::Stretch), &mut input).unwrap();
+        prepare(&one, &View::default(), &spec(Fit::Stretch), &mut input).unwrap();
         assert_eq!(first(&input), rgb);
         let bgr = InputSpec { channel_order: ChannelOrder::Bgr, ..spec(Fit::Stretch) };
-        prepare(&one, Region::default(), &bgr, &mut input).unwrap();
+        prepare(&one, &View::default(), &bgr, &mut input).unwrap();
         assert_eq!(first(&input), [rgb[2], rgb[1], rgb[0]]);
         one.format = PixelFormat::Rgb8;
         one.pixels = [10, 127, 255].repeat(64 * 64);
-        prepare(&one, Region::default(), &bgr, &mut input).unwrap();
+        prepare(&one, &View::default(), &bgr, &mut input).unwrap();
         assert_eq!(first(&input), [rgb[2], rgb[1], rgb[0]]);
         let grey = Image { pixels: vec![10; 64 * 64], ..image(64, 64, PixelFormat::Mono8) };
-        prepare(&grey, Region::default(), &spec(Fit::Stretch), &mut input).unwrap();
+        prepare(&grey, &View::default(), &spec(Fit::Stretch), &mut input).unwrap();
         assert_eq!(first(&input), [rgb[0]; 3]);
     }
 
@@ -290,7 +341,7 @@ mod tests {
         let spread = |picture: &Image, contrast| {
             let spec = InputSpec { size: 64, contrast, ..spec(Fit::Stretch) };
             let mut input = Input::default();
-            prepare(picture, Region::default(), &spec, &mut input).unwrap();
+            prepare(picture, &View::default(), &spec, &mut input).unwrap();
             let (low, high) = input.data.iter().fold((f32::MAX, f32::MIN), |(l, h), v| (l.min(*v), h.max(*v)));
             (high - low) * 128.0
         };
@@ -303,7 +354,7 @@ mod tests {
     #[test]
     fn a_picture_shorter_than_its_size_is_an_error() {
         let short = Image { pixels: vec![0; 100], ..image(64, 64, PixelFormat::Rgb8) };
-        assert!(prepare(&short, Region::default(), &spec(Fit::Aspect), &mut Input::default()).is_err());
+        assert!(prepare(&short, &View::default(), &spec(Fit::Aspect), &mut Input::default()).is_err());
     }
 
     proptest! {
@@ -316,7 +367,7 @@ mod tests {
         ) {
             let region = Region([roi.0, roi.1, roi.0 + roi.2, roi.1 + roi.3]);
             let mut input = Input::default();
-            prepare(&image(width, height, PixelFormat::Mono8), region, &spec(fit), &mut input).unwrap();
+            prepare(&image(width, height, PixelFormat::Mono8), &region.into(), &spec(fit), &mut input).unwrap();
             let place = input.placement;
             let all = place.to_frame([0.0, 0.0, input.width as f32, input.height as f32]);
             let (x, y, w, h) = region.pixels(width, height);
@@ -357,7 +408,7 @@ mod tests {
                 picture.pixels[begin + x0 as usize..begin + x1 as usize].fill(255);
             }
             let mut input = Input::default();
-            prepare(&picture, region, &InputSpec { mean: [0.0; 3], std: [255.0; 3], ..spec(fit) }, &mut input).unwrap();
+            prepare(&picture, &region.into(), &InputSpec { mean: [0.0; 3], std: [255.0; 3], ..spec(fit) }, &mut input).unwrap();
             let mut found = [f32::MAX, f32::MAX, 0.0, 0.0];
             for (n, _) in input.data[..input.width * input.height].iter().enumerate().filter(|(_, v)| **v > 0.5) {
                 let (x, y) = ((n % input.width) as f32, (n / input.width) as f32);

@@ -5,7 +5,8 @@ use std::path::Path;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use crate::config::AnomalyConfig;
+use crate::config::{AnomalyConfig, CameraConfig};
+use crate::frame::view::View;
 use crate::frame::{Image, Region};
 use crate::inspector::{Inspector, Judge};
 use crate::model::bundle::Bundle;
@@ -17,12 +18,12 @@ use made::{BLUE, Made, RED, SIDE, bundle, class, frame, manifest, network, value
 mod made;
 
 /// Opens, verifies, and looks at a frame.
-fn inspect(dir: &Path, image: &Image, roi: Region) -> Vec<Finding> {
-    inspect_for(dir, image, roi, &[])
+fn inspect(dir: &Path, image: &Image, view: &View) -> Vec<Finding> {
+    inspect_for(dir, image, view, &[])
 }
 
 /// For a camera that looks for these classes.
-fn inspect_for(dir: &Path, image: &Image, roi: Region, classes: &[&str]) -> Vec<Finding> {
+fn inspect_for(dir: &Path, image: &Image, view: &View, classes: &[&str]) -> Vec<Finding> {
     let bundle = Bundle::open(dir).unwrap();
     let mut session = runtime::Session::new(&runtime::load(None).unwrap(), &bundle).unwrap();
     golden::verify(&bundle, &mut session).unwrap();
@@ -30,8 +31,8 @@ fn inspect_for(dir: &Path, image: &Image, roi: Region, classes: &[&str]) -> Vec<
     let mut judge = Judge::new(&AnomalyConfig::default(), 1.0, &bundle.manifest).only(&classes);
     assert!(judge.check().is_none(), "without features there is no anomaly check");
     let mut inspector = Inspector::new(session, &bundle);
-    let placement = inspector.look(image, roi).unwrap();
-    let judgement = judge.judge(&inspector.forward, placement);
+    let placement = inspector.look(image, view).unwrap();
+    let judgement = judge.judge(&inspector.forward, &placement);
     assert!(judgement.anomaly.is_none());
     judgement.findings
 }
@@ -70,22 +71,45 @@ fn yolo11_letterboxed_in_either_layout() {
     for by_column in [true, false] {
         let dir = bundle(&[Made::rows(&YOLO11, by_column)], &json!({"detector": {"format": "yolov8", "overlap": 0.7}}));
         // 128x64 lies in the rows 16 to 48 of the input, at half its size.
-        let found = inspect(dir.path(), &frame(128, 64, RED), Region::default());
+        let found = inspect(dir.path(), &frame(128, 64, RED), &View::default());
         let bbox = [44.0, 22.0, 84.0, 42.0];
         close(&found, &[("weld/crack", 0.9, bbox), ("weld/pore", 0.7, bbox)]);
-        assert!(inspect(dir.path(), &frame(128, 64, BLUE), Region::default()).is_empty(), "red is what it looks for");
+        assert!(inspect(dir.path(), &frame(128, 64, BLUE), &View::default()).is_empty(), "red is what it looks for");
         // The right half of a frame of 256x64, and a frame that stands upright: columns 16 to 48.
-        let half = inspect(dir.path(), &frame(256, 64, RED), Region([0.5, 0.0, 1.0, 1.0]));
+        let half = inspect(dir.path(), &frame(256, 64, RED), &Region([0.5, 0.0, 1.0, 1.0]).into());
         close(&half[..1], &[("weld/crack", 0.9, [172.0, 22.0, 212.0, 42.0])]);
-        let upright = inspect(dir.path(), &frame(32, 64, RED), Region::default());
+        let upright = inspect(dir.path(), &frame(32, 64, RED), &View::default());
         close(&upright[..1], &[("weld/crack", 0.9, [6.0, 27.0, 26.0, 37.0])]);
     }
 }
 
 #[test]
+fn a_turned_camera_with_a_region_and_a_mask_finds_in_pixels_of_the_captured_frame() {
+    let dir = bundle(&[Made::rows(&YOLO11, true)], &json!({"detector": {"format": "yolov8"}}));
+    // The lower half of a frame of 64x256, turned clockwise to 128x64; in the turned one the box is 44 to 84, 22 to 42.
+    let camera = |keys: &str| {
+        let text = format!("name = \"a\"\nsource.synthetic = {{}}\nrotate = 90\n{keys}");
+        toml::from_str::<CameraConfig>(&text).unwrap().view()
+    };
+    let upright = frame(64, 256, RED);
+    let found = inspect(dir.path(), &upright, &camera("roi = [0.0, 0.5, 1.0, 1.0]"));
+    close(&found[..1], &[("weld/crack", 0.9, [22.0, 256.0 - 84.0, 42.0, 256.0 - 44.0])]);
+    let found = inspect(
+        dir.path(),
+        &upright,
+        &camera("roi = [0.0, 0.5, 1.0, 1.0]\nflip = \"vertical\"\nmasks = [[0, 0, 1, 0.6]]"),
+    );
+    close(&found[..1], &[("weld/crack", 0.9, [22.0, 256.0 - 84.0, 42.0, 256.0 - 44.0])]);
+    let masked = "roi = [0.0, 0.5, 1.0, 1.0]\nmasks = [[[0.2, 0.6], [0.8, 0.6], [0.8, 0.9], [0.2, 0.9]]]";
+    assert!(inspect(dir.path(), &upright, &camera(masked)).is_empty(), "it lies in the mask");
+    let corner = "roi = [[0.0, 0.5], [1.0, 0.5], [0.0, 0.7], [0.0, 1.0]]";
+    assert!(inspect(dir.path(), &upright, &camera(corner)).is_empty(), "it lies outside of the polygon");
+}
+
+#[test]
 fn the_overlap_of_the_bundle_counts() {
     let dir = bundle(&[Made::rows(&YOLO11, true)], &json!({"detector": {"format": "yolov8", "overlap": 0.95}}));
-    let found = inspect(dir.path(), &frame(128, 64, RED), Region::default());
+    let found = inspect(dir.path(), &frame(128, 64, RED), &View::default());
     assert_eq!(found.len(), 3, "19 of 21 parts in common are two things now: {found:?}");
 }
 
@@ -94,7 +118,7 @@ fn yolov5_and_decoded_yolox() {
     let rows = [[32.0, 32.0, 20.0, 10.0, 0.9, 0.1, 0.8], [10.0, 32.0, 4.0, 4.0, 0.2, 0.9, 0.9]];
     for format in ["yolov5", "yolox-decoded"] {
         let dir = bundle(&[Made::rows(&rows, false)], &json!({"detector": {"format": format}}));
-        let found = inspect(dir.path(), &frame(128, 64, RED), Region::default());
+        let found = inspect(dir.path(), &frame(128, 64, RED), &View::default());
         close(&found, &[("weld/crack", 0.72, [44.0, 22.0, 84.0, 42.0])]);
     }
 }
@@ -110,9 +134,9 @@ fn yolox_with_its_cells_corner_and_blue_first() {
         "detector": {"format": "yolox", "overlap": 0.45},
     });
     let dir = write(&network(&outputs, 0, 255.0), &outputs, manifest(&outputs, &edit));
-    let found = inspect(dir.path(), &frame(128, 64, BLUE), Region::default());
+    let found = inspect(dir.path(), &frame(128, 64, BLUE), &View::default());
     close(&found, &[("weld/crack", 0.72, [52.0, 38.0, 92.0, 58.0])]);
-    assert!(inspect(dir.path(), &frame(128, 64, RED), Region::default()).is_empty(), "blue comes first");
+    assert!(inspect(dir.path(), &frame(128, 64, RED), &View::default()).is_empty(), "blue comes first");
 }
 
 #[test]
@@ -120,7 +144,7 @@ fn end_to_end() {
     let rows = [[22.0, 27.0, 42.0, 37.0, 0.9, 1.0], [22.0, 27.0, 42.0, 37.0, 0.6, 0.0], [0.0; 6]];
     let dir = bundle(&[Made::rows(&rows, false)], &json!({"detector": {"format": "end-to-end"}}));
     let bbox = [44.0, 22.0, 84.0, 42.0];
-    let found = inspect(dir.path(), &frame(128, 64, RED), Region::default());
+    let found = inspect(dir.path(), &frame(128, 64, RED), &View::default());
     close(&found, &[("weld/crack", 0.9, bbox), ("weld/pore", 0.6, bbox)]);
 }
 
@@ -128,7 +152,7 @@ fn end_to_end() {
 fn a_camera_finds_the_classes_that_it_looks_for() {
     let rows = [[22.0, 27.0, 42.0, 37.0, 0.9, 1.0], [22.0, 27.0, 42.0, 37.0, 0.6, 0.0], [0.0; 6]];
     let dir = bundle(&[Made::rows(&rows, false)], &json!({"detector": {"format": "end-to-end"}}));
-    let found = |classes| inspect_for(dir.path(), &frame(128, 64, RED), Region::default(), classes);
+    let found = |classes| inspect_for(dir.path(), &frame(128, 64, RED), &View::default(), classes);
     close(&found(&["*/pore", "other/*"]), &[("weld/pore", 0.6, [44.0, 22.0, 84.0, 42.0])]);
     assert_eq!(found(&["weld/*"]).len(), 2);
     let manifest = Bundle::open(dir.path()).unwrap().manifest;
@@ -144,13 +168,13 @@ fn detr_and_rt_detr_stretched() {
     let detr = Made::queries([0.0, 0.0, 9.0], &[[0.0, 5.0, 0.0], [0.0, 0.0, 9.0]], &boxes);
     let dir = bundle(&detr, &edit("detr"));
     let score = 5.0_f32.exp() / (2.0 + 5.0_f32.exp());
-    close(&inspect(dir.path(), &frame(128, 64, RED), Region::default()), &[("weld/crack", score, bbox)]);
-    assert!(inspect(dir.path(), &frame(128, 64, BLUE), Region::default()).is_empty());
+    close(&inspect(dir.path(), &frame(128, 64, RED), &View::default()), &[("weld/crack", score, bbox)]);
+    assert!(inspect(dir.path(), &frame(128, 64, BLUE), &View::default()).is_empty());
 
     let rt_detr = Made::queries([-9.0, -9.0], &[[-5.0, 2.0], [-5.0, -5.0]], &boxes);
     let dir = bundle(&rt_detr, &edit("rt-detr"));
     let score = 1.0 / (1.0 + (-2.0_f32).exp());
-    close(&inspect(dir.path(), &frame(128, 64, RED), Region::default()), &[("weld/crack", score, bbox)]);
+    close(&inspect(dir.path(), &frame(128, 64, RED), &View::default()), &[("weld/crack", score, bbox)]);
 }
 
 #[test]

@@ -6,8 +6,9 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 use super::fair::Account;
 use crate::config::CameraConfig;
+use crate::frame::Captured;
 use crate::frame::feed::Feed;
-use crate::frame::{Captured, Region};
+use crate::frame::view::View;
 use crate::inspector::Judge;
 use crate::shared::Shared;
 
@@ -19,15 +20,17 @@ const COMING: usize = 2;
 pub struct Settings {
     /// As configured.
     pub camera: CameraConfig,
+    /// What of each picture is inspected, and how it is turned for it.
+    pub view: View,
     /// Which of the pipeline's models inspects; 0 is the gateway's.
     pub engine: usize,
 }
 
 impl Settings {
-    /// The part of each picture that is inspected.
+    /// Of a camera, inspected by this model.
     #[must_use]
-    pub fn roi(&self) -> Region {
-        self.camera.roi.0
+    pub fn new(camera: CameraConfig, engine: usize) -> Self {
+        Self { view: camera.view(), camera, engine }
     }
 }
 

@@ -249,8 +249,8 @@ fn look(ticket: &Ticket, inspector: &mut Inspector, captured: &Captured) -> Resu
     match captured {
         Captured::Unreadable { reason, .. } | Captured::Missed { reason, .. } => Err(reason.clone()),
         Captured::Frame(frame) => {
-            let roi = ticket.settings.roi();
-            match catch_unwind(AssertUnwindSafe(|| inspector.look(&frame.image, roi))) {
+            let view = &ticket.settings.view;
+            match catch_unwind(AssertUnwindSafe(|| inspector.look(&frame.image, view))) {
                 Ok(Ok(placement)) => Ok(placement),
                 Ok(Err(e)) => Err(format!("{e:#}")),
                 Err(_) => Err("the inspection of this frame panicked".to_owned()),
@@ -266,7 +266,7 @@ fn judge(inspector: &Inspector, captured: Captured, looked: Result<Placement, St
         let judge = turn.judge_of(&ticket.settings, inspector.generation);
         let judge =
             judge.ok_or_else(|| "the camera was configured otherwise while this frame was inspected".to_owned())?;
-        catch_unwind(AssertUnwindSafe(|| judge.judge(&inspector.forward, placement)))
+        catch_unwind(AssertUnwindSafe(|| judge.judge(&inspector.forward, &placement)))
             .map_err(|_| "the judgement of this frame panicked".to_owned())
     });
     drop(turn);

@@ -82,7 +82,7 @@ mod tests {
             (x, y) in (0_usize..3, 0_usize..2), scale in prop::array::uniform2(0.05_f32..20.0), origin in prop::array::uniform2(-900.0_f32..900.0),
         ) {
             let bbox = [x as f32 * 16.0, y as f32 * 16.0, x as f32 * 16.0 + 16.0, y as f32 * 16.0 + 16.0];
-            let placement = Placement { origin, scale, start: [-1e9; 2], end: [1e9; 2] };
+            let placement = Placement { origin, scale, start: [-1e9; 2], end: [1e9; 2], ..Placement::default() };
             prop_assert_eq!(Look::of(&[map()], placement.to_input(placement.to_frame(bbox))), Look::of(&[map()], bbox));
         }
 

@@ -2,7 +2,7 @@
 //!
 //! Guarantees: outside the boxes of its anomalies a frame stays as captured, and so does what is as strange as the rest of the
 //! frame; the strangest place is tinted by [`DEPTH`] at most, so that the defect itself can be seen; nothing is drawn outside
-//! the inspected region.
+//! the inspected region, nor where it is masked. Turned, flipped and bent as the network saw it, it lies where the frame was captured.
 
 use crate::anomaly::HeatMap;
 use crate::frame::Image;
@@ -34,7 +34,7 @@ impl Heat {
     /// Of a frame that lies in the network's input like this, within boxes of input pixels; `None` where no place in them is
     /// stranger than the rest of the frame.
     #[must_use]
-    pub fn of(map: &HeatMap, boxes: &[[f32; 4]], placement: Placement) -> Option<Self> {
+    pub fn of(map: &HeatMap, boxes: &[[f32; 4]], placement: &Placement) -> Option<Self> {
         let mut sorted = map.data.clone();
         sorted.sort_by(f32::total_cmp);
         let median = *sorted.get(sorted.len() / 2)?;
@@ -48,32 +48,17 @@ impl Heat {
             map.data.iter().enumerate().map(|(n, v)| if inside(n) { (v - median).max(0.0) } else { 0.0 }).collect();
         let height = above.iter().copied().fold(0.0, f32::max);
         let data = above.iter().map(|v| v / height).collect();
-        let heat = Self { width: map.width, height: map.height, data, cell: map.cell, placement };
+        let heat = Self { width: map.width, height: map.height, data, cell: map.cell, placement: placement.clone() };
         (height > 1e-6).then_some(heat)
     }
 
     /// Tints an RGB picture of the frame.
     pub fn tint(&self, picture: &mut Image) {
         let (width, height) = (picture.width as usize, picture.height as usize);
-        let place = &self.placement;
-        // Cell and share of the next one, for the middle of each column and row of the inspected region.
-        let along = |k: usize, n: usize, cells: usize| -> Vec<(usize, usize, f32)> {
-            let (first, end) = (place.start[k].max(0.0) as usize, (place.end[k].max(0.0) as usize).min(n));
-            let at = |pixel: usize| {
-                let cell = (pixel as f32 + 0.5 - place.origin[k]) / place.scale[k] / self.cell[k] - 0.5;
-                let cell = cell.clamp(0.0, cells as f32 - 1.0);
-                (pixel, cell as usize, cell.fract())
-            };
-            (first..end).map(at).collect()
-        };
-        let columns = along(0, width, self.width);
-        for (y, row, down) in along(1, height, self.height) {
-            let line = &self.data[row * self.width..][..self.width];
-            let below = &self.data[(row + 1).min(self.height - 1) * self.width..][..self.width];
-            for &(x, column, right) in &columns {
-                let next = (column + 1).min(self.width - 1);
-                let mix = |line: &[f32]| line[column] + (line[next] - line[column]) * right;
-                let value = mix(line) + (mix(below) - mix(line)) * down;
+        let [x0, y0, x1, y1] = self.bounds().map(|v| v.max(0.0) as usize);
+        for y in y0..(y1 + 1).min(height) {
+            for x in x0..(x1 + 1).min(width) {
+                let value = self.value([x as f32 + 0.5, y as f32 + 0.5]);
                 let over = (value - FLOOR) / (1.0 - FLOOR);
                 if over > 0.0 {
                     let at = 3 * (y * width + x);
@@ -84,6 +69,36 @@ impl Heat {
                 }
             }
         }
+    }
+
+    /// The frame's pixels around all that is warm, and a cell beside it.
+    fn bounds(&self) -> [f32; 4] {
+        let warm = self.data.iter().enumerate().filter(|(_, v)| **v > 0.0);
+        let cells = warm.fold([f32::MAX, f32::MAX, 0.0, 0.0], |[x0, y0, x1, y1], (n, _)| {
+            let (x, y) = ((n % self.width) as f32, (n / self.width) as f32);
+            [x0.min(x - 1.0), y0.min(y - 1.0), x1.max(x + 2.0), y1.max(y + 2.0)]
+        });
+        self.placement.to_frame(std::array::from_fn(|n| cells[n] * self.cell[n % 2]))
+    }
+
+    /// At a point of the frame, between the middles of cells; nothing where that is not inspected.
+    fn value(&self, point: [f32; 2]) -> f32 {
+        let Placement { start, end, .. } = &self.placement;
+        if (0..2).any(|k| point[k] < start[k] || point[k] > end[k]) || !self.placement.inspects(point) {
+            return 0.0;
+        }
+        let at = self.placement.point_to_input(point);
+        // Cell, the next one, and the share of that.
+        let along = |k: usize, cells: usize| {
+            let cell = (at[k] / self.cell[k] - 0.5).max(0.0).min(cells as f32 - 1.0);
+            (cell as usize, (cell as usize + 1).min(cells - 1), cell.fract())
+        };
+        let ((left, right, across), (upper, lower, down)) = (along(0, self.width), along(1, self.height));
+        let mix = |row: usize| {
+            let line = &self.data[row * self.width..][..self.width];
+            line[left] + (line[right] - line[left]) * across
+        };
+        mix(upper) + (mix(lower) - mix(upper)) * down
     }
 }
 
@@ -109,9 +124,9 @@ mod tests {
     fn the_strange_place_is_tinted_and_the_rest_is_not() {
         // An input of 64 x 64 over the frame's right half, at half its size.
         let (origin, start, end) = ([128.0, 0.0], [128.0, 0.0], [256.0, 128.0]);
-        let placement = Placement { origin, scale: [2.0; 2], start, end };
+        let placement = Placement { origin, scale: [2.0; 2], start, end, ..Placement::default() };
         let mut picture = grey(256, 128);
-        Heat::of(&map(4, 4, 5), &WHOLE, placement).unwrap().tint(&mut picture);
+        Heat::of(&map(4, 4, 5), &WHOLE, &placement).unwrap().tint(&mut picture);
         let pixel = |x: usize, y: usize| &picture.pixels[3 * (y * 256 + x)..][..3];
         let hot = pixel(128 + 48, 48);
         assert!(hot[0] > 140 && hot[1] < 90 && hot[2] < 90, "{hot:?}");
@@ -122,20 +137,35 @@ mod tests {
 
     #[test]
     fn what_is_no_anomaly_has_no_heat() {
-        assert!(Heat::of(&map(4, 4, 99), &WHOLE, Placement::default()).is_none(), "an even frame");
-        assert!(Heat::of(&HeatMap::default(), &WHOLE, Placement::default()).is_none());
+        assert!(Heat::of(&map(4, 4, 99), &WHOLE, &Placement::default()).is_none(), "an even frame");
+        assert!(Heat::of(&HeatMap::default(), &WHOLE, &Placement::default()).is_none());
         // The strangest cell is the one at 16 to 32, 16 to 32.
-        assert!(Heat::of(&map(4, 4, 5), &[[32.0, 0.0, 64.0, 64.0]], Placement::default()).is_none());
-        let heat = Heat::of(&map(4, 4, 5), &[[16.0, 16.0, 32.0, 32.0]], Placement::default()).unwrap();
+        assert!(Heat::of(&map(4, 4, 5), &[[32.0, 0.0, 64.0, 64.0]], &Placement::default()).is_none());
+        let heat = Heat::of(&map(4, 4, 5), &[[16.0, 16.0, 32.0, 32.0]], &Placement::default()).unwrap();
         assert_eq!((heat.data[5], heat.data.iter().sum::<f32>()), (1.0, 1.0));
+    }
+
+    #[test]
+    fn a_turned_frame_is_tinted_where_it_was_captured() {
+        // A frame of 128 x 256, turned clockwise by 90 degrees into an input of 128 x 64: its lower left corner is the input's upper left.
+        let (origin, end) = ([0.0, 256.0], [128.0, 256.0]);
+        let placement = Placement { origin, scale: [2.0, -2.0], end, swap: true, ..Placement::default() };
+        let mut picture = grey(128, 256);
+        Heat::of(&map(8, 4, 8 + 2), &[[0.0, 0.0, 128.0, 64.0]], &placement).unwrap().tint(&mut picture);
+        // The cell's middle is at 40, 24 of the input: 24 * 2 from the left, 40 * 2 from below.
+        let pixel = |x: usize, y: usize| &picture.pixels[3 * (y * 128 + x)..][..3];
+        assert!(pixel(48, 256 - 80)[0] > 140, "{:?}", pixel(48, 176));
+        for (x, y) in [(48, 80), (80, 176), (48, 256 - 40), (8, 176)] {
+            assert_eq!(pixel(x, y), [100; 3], "{x},{y}");
+        }
     }
 
     proptest! {
         #[test]
         fn no_placement_panics(numbers in prop::array::uniform8(-300.0_f32..600.0), hot in 0_usize..12) {
             let [a, b, c, d, e, f, g, h] = numbers;
-            let placement = Placement { origin: [a, b], scale: [c / 100.0, d / 100.0], start: [e, f], end: [g, h] };
-            Heat::of(&map(4, 3, hot), &WHOLE, placement).unwrap().tint(&mut grey(40, 30));
+            let placement = Placement { origin: [a, b], scale: [c / 100.0, d / 100.0], start: [e, f], end: [g, h], ..Placement::default() };
+            Heat::of(&map(4, 3, hot), &WHOLE, &placement).unwrap().tint(&mut grey(40, 30));
         }
     }
 }

@@ -10,7 +10,8 @@ use landlock::{ABI, Access as _, AccessFs, Ruleset, RulesetAttr as _};
 use rlimit::Resource;
 
 use super::{Answer, Found, Header};
-use crate::frame::{Image, PixelFormat, Region};
+use crate::frame::view::View;
+use crate::frame::{Image, PixelFormat};
 use crate::inspector::Inspector;
 use crate::model::bundle::Bundle;
 use crate::model::{golden, runtime};
@@ -61,6 +62,7 @@ fn prove(args: &Args, say: &mut dyn FnMut(&Answer) -> Result<()>) -> Result<()> 
     let mut inspector = Inspector::new(session, &bundle);
     say(&Answer::Ready)?;
     let mut input = std::io::stdin().lock();
+    let mut view = View::default();
     loop {
         let mut line = Vec::new();
         if input.by_ref().take(1 << 16).read_until(b'\n', &mut line)? == 0 {
@@ -79,11 +81,15 @@ fn prove(args: &Args, say: &mut dyn FnMut(&Answer) -> Result<()>) -> Result<()> 
         };
         let (width, height) = (header.width, header.height);
         let image = Image { width, height, format, pixels, origin: None, truth: None };
-        let placement = inspector.look(&image, Region(header.roi))?;
+        // The same as before has its plans made.
+        if view != header.view {
+            view = header.view;
+        }
+        let placement = inspector.look(&image, &view)?;
         let classes = &bundle.manifest.classes;
         let counting = inspector.forward.detections.iter().filter_map(|d| {
             let class = classes.get(d.class).filter(|class| d.score >= class.threshold)?;
-            Some(Found { class: class.name.clone(), score: d.score, bbox: placement.to_frame(d.bbox) })
+            Some(Found { class: class.name.clone(), score: d.score, bbox: placement.finding(d.bbox)? })
         });
         let times = inspector.times;
         let ms = (times.prepare + times.forward).as_secs_f32() * 1000.0;

@@ -16,7 +16,8 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, anyhow, bail};
 use serde::{Deserialize, Serialize};
 
-use crate::frame::{Image, PixelFormat, Region};
+use crate::frame::view::View;
+use crate::frame::{Image, PixelFormat};
 
 /// Until it has answered its golden vectors.
 const READY: Duration = Duration::from_secs(20);
@@ -32,7 +33,7 @@ struct Header {
     height: u32,
     channels: usize,
     bgr: bool,
-    roi: [f32; 4],
+    view: View,
 }
 
 /// What the process answers, a line each.
@@ -139,7 +140,7 @@ impl Prover {
     }
 
     /// Shows it a frame, unless it is still at another; whether it took it.
-    pub fn show(&mut self, image: &Image, roi: Region) -> bool {
+    pub fn show(&mut self, image: &Image, view: &View) -> bool {
         if self.busy.is_some() {
             return false;
         }
@@ -148,7 +149,7 @@ impl Prover {
             height: image.height,
             channels: image.format.channels(),
             bgr: image.format == PixelFormat::Bgr8,
-            roi: roi.0,
+            view: view.clone(),
         };
         let Ok(mut message) = serde_json::to_vec(&header) else { return false };
         message.push(b'\n');

@@ -149,7 +149,7 @@ impl Updater {
         if looking.shown.is_none() {
             match self.parts.tap.take() {
                 Some(seen) => {
-                    if looking.prover.show(&seen.image, seen.settings.roi()) {
+                    if looking.prover.show(&seen.image, &seen.settings.view) {
                         looking.shown = Some(seen);
                     }
                 }
