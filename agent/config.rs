@@ -5,6 +5,7 @@
 //! that hold them.
 
 pub mod camera;
+pub mod genicam;
 mod mqtt;
 mod update;
 pub mod value;
@@ -18,6 +19,7 @@ use serde::Deserialize;
 use thiserror::Error;
 
 pub use camera::{CameraConfig, FolderSource, RtspSource, SourceConfig, SyntheticSource, V4l2Source, VideoSource};
+pub use genicam::{Auto, GenicamSource, TriggerMode};
 pub use mqtt::{MqttConfig, ProtocolVersion, ResultsMode};
 pub use update::UpdateConfig;
 pub use value::{ClassName, Milliseconds, Name};
@@ -298,6 +300,10 @@ impl Config {
             if !names.insert(camera.name.get_ref().clone()) {
                 let message = format!("two cameras are called \"{}\"; give each a name of its own", camera.name());
                 return Err(error(Some(camera.name.span()), format!("cameras[{n}].name: "), message));
+            }
+            if let Some((key, message)) = camera.source.contradiction() {
+                let key = format!("cameras[{n}].source.{}.{key}: ", camera.source.kind());
+                return Err(error(Some(camera.name.span()), key, message.to_owned()));
             }
         }
         if config.mqtt.cert_file.is_some() != config.mqtt.key_file.is_some() {

@@ -16,7 +16,7 @@ use crate::frame::supervisor::{Phase, Status};
 use crate::mqtt::board::Board;
 use crate::mqtt::payload::{
     AnomalyState, BrokerState, CameraPhase, CameraState, DeadLetter, FrameResult, GatewayState, ModelRef, OutboxState,
-    Outcome,
+    Outcome, TransportState,
 };
 use crate::mqtt::session::Passing;
 use crate::mqtt::status::LinkStatus;
@@ -175,6 +175,14 @@ fn camera(lane: &Lane, status: Status, fps: f32, anomaly: AnomalyState) -> Camer
         suppressed: lane.suppressed.load(Ordering::Relaxed),
         reopened: status.reopened,
         anomaly,
+        transport: status.transport.map(|t| TransportState {
+            completed: t.completed,
+            incomplete: t.incomplete,
+            resent: t.resent,
+            missing: t.missing,
+            underruns: t.underruns,
+            chunks: status.chunks,
+        }),
     }
 }
 

@@ -4,6 +4,7 @@
 //! travels the same way and ends as "no verdict", so that an uninspected part is known.
 
 pub mod folder;
+pub mod genicam;
 pub mod jpeg;
 pub mod scene;
 pub mod slot;

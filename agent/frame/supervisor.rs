@@ -5,6 +5,7 @@
 //! that hangs inside a driver cannot be ended from outside: it is left behind, whatever it still delivers is thrown
 //! away, and at most [`MAX_STUCK`] such threads may exist before the supervisor waits for one of them to come back.
 
+use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{self, RecvTimeoutError};
@@ -16,7 +17,7 @@ use anyhow::{Context, Result};
 use tracing::{info, warn};
 
 use super::slot::Slot;
-use super::source::{self, Next};
+use super::source::{self, FrameSource, Next, Transport};
 use super::{Captured, Frame};
 use crate::backoff::Backoff;
 use crate::config::{CameraConfig, Limits, SourceConfig};
@@ -27,6 +28,8 @@ pub const MAX_STUCK: usize = 3;
 /// A camera that streamed this long is well again: its next failure starts at the first delay.
 const WELL_AFTER: Duration = Duration::from_secs(10);
 const TICK: Duration = Duration::from_millis(100);
+/// At the end a reader has this long to let go of its camera, so that the next program can have it at once.
+const FAREWELL: Duration = Duration::from_millis(800);
 
 /// What a camera is doing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -50,6 +53,10 @@ pub struct Status {
     pub since: SystemTime,
     /// Times that it was opened again.
     pub reopened: u64,
+    /// What its transport has counted since the agent started, over all openings.
+    pub transport: Option<Transport>,
+    /// What the camera has appended to its newest picture.
+    pub chunks: BTreeMap<String, f64>,
 }
 
 /// A camera's slot, state and the way to wake inference.
@@ -67,7 +74,14 @@ impl Feed {
     /// A feed that calls `wake` after each picture.
     #[must_use]
     pub fn new(name: Arc<str>, wake: Box<dyn Fn() + Send + Sync>) -> Self {
-        let status = Status { phase: Phase::Opening, reason: None, since: SystemTime::now(), reopened: 0 };
+        let status = Status {
+            phase: Phase::Opening,
+            reason: None,
+            since: SystemTime::now(),
+            reopened: 0,
+            transport: None,
+            chunks: BTreeMap::new(),
+        };
         Self { name, slot: Slot::default(), status: Mutex::new(status), seq: AtomicU64::new(0), wake }
     }
 
@@ -85,6 +99,15 @@ impl Feed {
         }
         status.phase = phase;
         status.reason = reason;
+    }
+
+    /// Takes over what the source counts; `before` are the counts of earlier openings.
+    fn count(&self, source: &dyn FrameSource, before: Transport) {
+        if let Some(now) = source.transport() {
+            let mut status = self.status.lock().unwrap_or_else(PoisonError::into_inner);
+            status.transport = Some(before + now);
+            status.chunks = source.chunks();
+        }
     }
 
     /// Stamps a picture and puts it into the slot.
@@ -131,9 +154,11 @@ pub fn supervise(config: &CameraConfig, limits: &Limits, feed: &Arc<Feed>, stop:
     }
 }
 
-/// 1 s to 60 s; a folder costs nothing to look at, and a first part in it must not wait for a minute.
+/// 1 s to 60 s; a folder costs nothing to look at, and a first part in it must not wait for a minute. A GenICam camera
+/// is looked for by one broadcast packet, and its line may stand still meanwhile.
 fn backoff(config: &CameraConfig) -> Backoff {
-    let most = if matches!(config.source, SourceConfig::Folder(_)) { 5 } else { 60 };
+    let cheap = matches!(config.source, SourceConfig::Folder(_) | SourceConfig::Genicam(_));
+    let most = if cheap { 5 } else { 60 };
     Backoff::new(Duration::from_secs(1), Duration::from_secs(most))
 }
 
@@ -176,6 +201,9 @@ fn one_opening(
             Err(RecvTimeoutError::Timeout) => {}
         }
         let silent = reader.silent_for();
+        if stop.is_set() && end.recv_timeout(FAREWELL).is_ok() {
+            return ("stopped".to_owned(), reader.streamed());
+        }
         if stop.is_set() || silent > hang {
             reader.abandoned.store(true, Ordering::Release);
             stuck.push(handle);
@@ -210,6 +238,7 @@ impl Reader {
     fn run(&self, config: &CameraConfig, limits: &Limits, feed: &Feed, stop: &Stop) -> Result<()> {
         let mut source = source::open(&config.source, limits, stop)
             .with_context(|| format!("cannot open the {} camera", config.source.kind()))?;
+        let before = feed.status().transport.unwrap_or_default();
         let limit = config.fps.map(|fps| Duration::from_secs_f64(1.0 / fps.get()));
         // The slower of the source's own pace and the limit.
         let pace = limit.max(source.pace()).unwrap_or_default();
@@ -225,6 +254,7 @@ impl Reader {
             if self.abandoned.load(Ordering::Acquire) {
                 return Ok(());
             }
+            feed.count(&*source, before);
             if matches!(next, Next::Ended) {
                 return Ok(());
             }
