@@ -107,6 +107,7 @@ fn look(camera: &CameraConfig, config: &Config) -> Result<String> {
     thread::spawn(move || {
         let first = || -> Result<String> {
             let mut source = source::open(&camera.source, &limits, &Stop::default())?;
+            source.fire()?;
             loop {
                 match source.next(Instant::now())? {
                     Next::Picture { image, .. } => {
@@ -114,6 +115,9 @@ fn look(camera: &CameraConfig, config: &Config) -> Result<String> {
                         return Ok(format!("{kind}, {}x{} {:?}", image.width, image.height, image.format));
                     }
                     Next::Unreadable { origin, reason } => bail!("{} {reason}", origin.unwrap_or_default()),
+                    Next::Idle if camera.source.is_triggered() => {
+                        return Ok(format!("{}, answers, and waits for its trigger", camera.source.kind()));
+                    }
                     Next::Idle => {}
                     Next::Ended => bail!("it has no pictures"),
                 }

@@ -5,6 +5,7 @@
 //! that hold them.
 
 pub mod camera;
+pub mod genicam;
 mod mqtt;
 mod own;
 mod trigger;
@@ -20,6 +21,7 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 pub use camera::{CameraConfig, FolderSource, RtspSource, SourceConfig, SyntheticSource, V4l2Source, VideoSource};
+pub use genicam::{Auto, GenicamSource, TriggerMode};
 pub use mqtt::{MqttConfig, ProtocolVersion, ResultsMode};
 pub use own::OwnModel;
 pub use trigger::{LineConfig, LineEdge, MotionConfig, TriggerConfig, TriggerOn};
@@ -305,6 +307,10 @@ impl Config {
             }
             if let Some((key, message)) = camera.contradiction() {
                 return Err(error(Some(camera.name.span()), format!("cameras[{n}].{key}: "), message));
+            }
+            if let Some((key, message)) = camera.source.contradiction() {
+                let key = format!("cameras[{n}].source.{}.{key}: ", camera.source.kind());
+                return Err(error(Some(camera.name.span()), key, message.to_owned()));
             }
         }
         if config.mqtt.cert_file.is_some() != config.mqtt.key_file.is_some() {

@@ -7,6 +7,7 @@ pub mod anomaly;
 pub mod asyncapi;
 pub mod backoff;
 pub mod bench;
+pub mod cameras;
 pub mod check;
 pub mod clerk;
 pub mod command;

@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
-use inspectd::{bench, check, daemon, eval, exit, extract, log, model, publish, schema, teach, update, watch};
+use inspectd::{bench, cameras, check, daemon, eval, exit, extract, log, model, publish, schema, teach, update, watch};
 
 /// Edge inspection agent for industrial cameras: one model for all defects, alarms over MQTT.
 #[derive(Parser)]
@@ -23,6 +23,8 @@ enum Command {
     #[command(after_help = "Example:\n  inspectd check --config /etc/inspectd/inspectd.toml\n\n\
         Exit code: 0 all well, 78 the configuration is wrong, 69 something cannot be reached.")]
     Check(check::Args),
+    /// See which cameras there are.
+    Cameras(cameras::Args),
     /// Run the daemon's own pipeline over a labelled set.
     #[command(after_help = "Example:\n  inspectd eval --bundle models/default --data data/cookies \
         --stream data/cookies/streams/0.txt --out predictions.jsonl --maps maps")]
@@ -67,6 +69,7 @@ fn dispatch(command: Command) -> Result<ExitCode> {
     match command {
         Command::Run(args) => daemon::run(&args.config).map(|()| ExitCode::SUCCESS),
         Command::Check(args) => check::run(&args.config),
+        Command::Cameras(args) => cameras::run(&args).map(|()| ExitCode::SUCCESS),
         Command::Eval(args) => eval::run(&args).map(|()| ExitCode::SUCCESS),
         Command::Bench(args) => bench::run(&args).map(|()| ExitCode::SUCCESS),
         Command::Extract(args) => extract::run(&args).map(|()| ExitCode::SUCCESS),

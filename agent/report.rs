@@ -16,7 +16,7 @@ use crate::frame::feed::{Phase, Status};
 use crate::mqtt::board::Board;
 use crate::mqtt::payload::{
     AnomalyState, BrokerState, CameraPhase, CameraState, DeadLetter, FrameResult, GatewayState, ModelRef, OutboxState,
-    Outcome,
+    Outcome, TransportState,
 };
 use crate::mqtt::session::Passing;
 use crate::mqtt::status::LinkStatus;
@@ -189,6 +189,14 @@ fn camera(lane: &Lane, status: Status, fps: f32, anomaly: AnomalyState) -> Camer
         reopened: status.reopened,
         anomaly,
         triggers: lane.settings().camera.trigger.as_ref().map(|_| lane.feed.trigger_counts()),
+        transport: status.transport.map(|t| TransportState {
+            completed: t.completed,
+            incomplete: t.incomplete,
+            resent: t.resent,
+            missing: t.missing,
+            underruns: t.underruns,
+            chunks: status.chunks,
+        }),
     }
 }
 

@@ -132,7 +132,8 @@ fn only_the_rooms_of_the_architecture_know_the_libraries() {
         for (library, rooms) in [
             ("rumqttc::", &["agent/mqtt/link/"][..]),
             ("ort::", &["agent/model/runtime.rs"]),
-            ("opencv::", &["agent/frame/video.rs", "agent/model/preprocess.rs"]),
+            ("opencv::", &["agent/frame/video.rs", "agent/frame/genicam/pixels.rs", "agent/model/preprocess.rs"]),
+            ("aravis::", &["agent/frame/genicam/"]),
             ("rusqlite::", &["agent/outbox/"]),
         ] {
             let named =

@@ -18,6 +18,8 @@ mod disks;
 mod evaluation;
 mod extraction;
 mod false_alarms;
+#[cfg(feature = "genicam")]
+mod genicam;
 mod memories;
 mod operators;
 mod poison;

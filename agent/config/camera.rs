@@ -9,6 +9,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use toml::Spanned;
 
+use super::genicam::{GenicamSource, TriggerMode};
 use super::own::OwnModel;
 use super::trigger::TriggerConfig;
 use super::value::{Density, FourCc, Name, Rate, RtspUrl, Seconds, Sensitivity, Side, Speed};
@@ -131,6 +132,8 @@ pub enum SourceConfig {
     V4l2(V4l2Source),
     /// A network camera.
     Rtsp(RtspSource),
+    /// A GigE Vision or USB3 Vision camera.
+    Genicam(Box<GenicamSource>),
     /// Generated steel or circuit boards with defects.
     Synthetic(SyntheticSource),
 }
@@ -144,6 +147,7 @@ impl SourceConfig {
             Self::Video(_) => "video",
             Self::V4l2(_) => "v4l2",
             Self::Rtsp(_) => "rtsp",
+            Self::Genicam(_) => "genicam",
             Self::Synthetic(_) => "synthetic",
         }
     }
@@ -153,7 +157,22 @@ impl SourceConfig {
     pub fn own_timeout(&self) -> Duration {
         match self {
             Self::Rtsp(rtsp) => Duration::from_secs_f64(rtsp.open_timeout_s.get().max(rtsp.read_timeout_s.get())),
+            Self::Genicam(genicam) => genicam.own_timeout(),
             _ => Duration::ZERO,
+        }
+    }
+
+    /// Whether pictures come only when something asks the camera for them.
+    #[must_use]
+    pub fn is_triggered(&self) -> bool {
+        matches!(self, Self::Genicam(genicam) if genicam.trigger != TriggerMode::FreeRun)
+    }
+
+    /// A key that contradicts another one, and what would be right.
+    pub(super) fn contradiction(&self) -> Option<(&'static str, &'static str)> {
+        match self {
+            Self::Genicam(genicam) => genicam.contradiction(),
+            _ => None,
         }
     }
 
@@ -163,7 +182,7 @@ impl SourceConfig {
             Self::Video(video) => vec![&mut video.path],
             Self::V4l2(v4l2) => vec![&mut v4l2.device],
             Self::Rtsp(rtsp) => rtsp.password_file.iter_mut().collect(),
-            Self::Synthetic(_) => Vec::new(),
+            Self::Genicam(_) | Self::Synthetic(_) => Vec::new(),
         }
     }
 }

@@ -23,7 +23,7 @@ fn mistake(from: &str, to: &str) -> String {
 fn the_shipped_example_is_right_and_complete() {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("config/inspectd.toml");
     let config = Config::read(&path).unwrap();
-    assert_eq!(config.cameras.len(), 5);
+    assert_eq!(config.cameras.len(), 6);
     assert!(config.model.bundle.join("bundle.json").is_file(), "paths are relative to the file's folder");
     // Every key of the schema is shown.
     let text = std::fs::read_to_string(&path).unwrap();
@@ -149,4 +149,48 @@ fn a_password_reaches_the_address_and_no_message() {
     assert_eq!(source.full_url().unwrap(), "rtsp://me:p%40ss%2Fword@cam:554/s");
     assert_eq!(source.host(), "cam:554");
     assert!(value::RtspUrl::new("rtsp://me:secret@cam/s").is_err());
+}
+
+fn genicam(keys: &str) -> Result<GenicamSource, String> {
+    let text = GOOD.replace("source.synthetic = {}", &format!("source.genicam = {{ camera = \"T1\"{keys} }}"));
+    match Config::parse(&text, "f.toml").map_err(|e| e.to_string())?.cameras.remove(0).source {
+        SourceConfig::Genicam(genicam) => Ok(*genicam),
+        other => Err(other.kind().to_owned()),
+    }
+}
+
+#[test]
+fn genicam_features_keep_their_order() {
+    let found = genicam(", features = { UserSetSelector = \"Default\", GammaEnable = true, Gamma = 0.7, Alpha = 3 }");
+    let names: Vec<String> = found.unwrap().features.0.iter().map(|(name, value)| format!("{name}={value}")).collect();
+    assert_eq!(names, ["UserSetSelector=\"Default\"", "GammaEnable=true", "Gamma=0.7", "Alpha=3"]);
+    let plain = genicam("").unwrap();
+    assert_eq!(
+        (plain.trigger, plain.packet_size, plain.resend),
+        (TriggerMode::FreeRun, genicam::PacketSize::Auto, true)
+    );
+    assert_eq!(genicam(", packet_size = 9000").unwrap().packet_size, genicam::PacketSize::Bytes(9000));
+}
+
+#[test]
+fn genicam_contradictions_are_refused() {
+    for (keys, message) in [
+        (
+            ", exposure_us = 100, exposure_auto = \"continuous\"",
+            "cameras[0].source.genicam.exposure_us: the camera cannot",
+        ),
+        (", gain = 3.0, gain_auto = \"once\"", "genicam.gain: "),
+        (", trigger = \"line\"", "genicam.trigger_source: is missing"),
+        (", trigger_source = \"Line0\"", "are for trigger = \"line\""),
+        (", trigger = \"software\", frame_rate = 5.0", "the trigger sets the pace"),
+        (", packet_size = 100", "576 to 16000"),
+        (", packet_size = \"big\"", "\"auto\", or"),
+        (", pixel_format = \"Mono 8\"", "as GenICam spells it"),
+        (", exposure_us = 0.0", "0.1 to 1000000000 microseconds"),
+        (", features = { Gamma = [1] }", "true, false, a number or a text"),
+        (", triger = \"line\"", "unknown field `triger`"),
+    ] {
+        let found = genicam(keys).unwrap_err();
+        assert!(found.contains(message), "{keys}: {found}");
+    }
 }

@@ -101,6 +101,19 @@ ranged!(/// Side of a network's input.
 ranged!(/// Sides of a generated picture.
     Side, u32, 64, 8192, "px");
 
+ranged!(/// A length of time that a sensor is exposed.
+    Exposure, f64, 0.1, 1_000_000_000.0, "microseconds");
+ranged!(/// An amplification.
+    Gain, f64, -100.0, 100_000.0, "dB (or the camera's own steps)");
+ranged!(/// A side of a region of a sensor.
+    Extent, u32, 1, 65_535, "px");
+ranged!(/// Where a region of a sensor begins.
+    Offset, i64, 0, 65_535, "px");
+ranged!(/// A pause between two packets.
+    PacketDelay, f64, 0.0, 100_000.0, "microseconds");
+ranged!(/// Buffers of a camera.
+    Buffers, u64, 2, 256, "buffers");
+
 macro_rules! text {
     ($(#[$doc:meta])* $name:ident, $pattern:literal, $check:expr, $right:literal) => {
         $(#[$doc])*
@@ -169,6 +182,16 @@ text!(/// A pixel format as Video4Linux names it.
     FourCc, "^[ -~]{4}$",
     |t| t.len() == 4 && t.bytes().all(|b| (b' '..=b'~').contains(&b)),
     "four letters, for instance MJPG or YUYV (`v4l2-ctl --list-formats`)");
+text!(/// By what a GenICam camera is known.
+    DeviceKey, "^[!-~]([ -~]{0,198}[!-~])?$",
+    |t| (1..=200).contains(&t.len()) && t.bytes().all(|b| (b' '..=b'~').contains(&b)) && t.trim() == t,
+    "the camera's id (Vendor-Model-Serial), serial number, MAC or IP address, as `inspectd cameras list` shows them");
+text!(/// A name out of a camera's GenICam description, or an entry of one of its enumerations.
+    FeatureName, "^[A-Za-z_][A-Za-z0-9_]{0,127}$",
+    |t| (1..=128).contains(&t.len())
+        && !t.starts_with(|c: char| c.is_ascii_digit())
+        && t.chars().all(|c| c.is_ascii_alphanumeric() || c == '_'),
+    "a name as GenICam spells it: letters, digits and '_', for instance GammaEnable or RisingEdge");
 text!(/// The address of a stream, without secrets.
     RtspUrl, "^rtsps?://[^@/]+(/.*)?$",
     |t| t.split_once("://").is_some_and(|(scheme, rest)| {

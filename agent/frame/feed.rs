@@ -1,12 +1,12 @@
 //! Between a camera and its inspection: which of its pictures wait, what it is doing, and its numbers.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
 use super::slot::Slot;
-use super::source::Next;
+use super::source::{FrameSource, Next, Transport};
 use super::{Captured, Frame};
 use crate::config::TriggerConfig;
 use crate::trigger::timer::Timer;
@@ -37,6 +37,10 @@ pub struct Status {
     pub since: SystemTime,
     /// Times that it was opened again.
     pub reopened: u64,
+    /// What its transport has counted since the agent started, over all openings.
+    pub transport: Option<Transport>,
+    /// What the camera has appended to its newest picture.
+    pub chunks: BTreeMap<String, f64>,
 }
 
 /// A camera's pictures that wait, its state, and the way to wake inference.
@@ -58,7 +62,14 @@ impl Feed {
     /// A feed that calls `wake` after each picture.
     #[must_use]
     pub fn new(name: Arc<str>, wake: Box<dyn Fn() + Send + Sync>) -> Self {
-        let status = Status { phase: Phase::Opening, reason: None, since: SystemTime::now(), reopened: 0 };
+        let status = Status {
+            phase: Phase::Opening,
+            reason: None,
+            since: SystemTime::now(),
+            reopened: 0,
+            transport: None,
+            chunks: BTreeMap::new(),
+        };
         Self {
             name,
             slot: Slot::default(),
@@ -111,6 +122,15 @@ impl Feed {
         }
         status.phase = phase;
         status.reason = reason;
+    }
+
+    /// Takes over what the source counts; `before` are the counts of earlier openings.
+    pub(super) fn count(&self, source: &dyn FrameSource, before: Transport) {
+        if let Some(now) = source.transport() {
+            let mut status = self.status.lock().unwrap_or_else(PoisonError::into_inner);
+            status.transport = Some(before + now);
+            status.chunks = source.chunks();
+        }
     }
 
     /// Why no triggers come, where none can.
@@ -170,6 +190,11 @@ impl Feed {
     pub(super) fn wait_for_wish(&self, timeout: Duration) -> bool {
         let waited = self.fired.wait_timeout_while(self.gate(), timeout, |gate| !gate.wants());
         waited.unwrap_or_else(PoisonError::into_inner).0.wants()
+    }
+
+    /// Triggers of which a source that has to be told does not know yet.
+    pub(super) fn take_untold(&self) -> u32 {
+        self.gate().take_untold()
     }
 
     fn unserved(&self, fired: Fired, reason: &str) {

@@ -6,6 +6,7 @@
 
 pub mod feed;
 pub mod folder;
+pub mod genicam;
 pub mod jpeg;
 pub mod scene;
 pub mod slot;

@@ -1,11 +1,12 @@
 //! What every kind of camera offers: the next picture, or why there is none.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::Error;
 
-use super::{Image, folder, synthetic, video};
+use super::{Image, folder, genicam, synthetic, video};
 use crate::config::{Limits, SourceConfig};
 use crate::stop::Stop;
 
@@ -54,6 +55,21 @@ pub struct Transport {
     pub underruns: u64,
 }
 
+impl std::ops::Add for Transport {
+    type Output = Self;
+
+    /// Counts of one opening and the next.
+    fn add(self, other: Self) -> Self {
+        Self {
+            completed: self.completed + other.completed,
+            incomplete: self.incomplete + other.incomplete,
+            resent: self.resent + other.resent,
+            missing: self.missing + other.missing,
+            underruns: self.underruns + other.underruns,
+        }
+    }
+}
+
 /// An open camera. Lives on its capture thread and may block there.
 pub trait FrameSource: Send {
     /// The next picture; blocks until there is one, at most for the source's own time-out. A live source passes over
@@ -74,6 +90,19 @@ pub trait FrameSource: Send {
         None
     }
 
+    /// What the camera has appended to its newest picture, by name (`GenICam` chunks).
+    fn chunks(&self) -> BTreeMap<String, f64> {
+        BTreeMap::new()
+    }
+
+    /// Takes a picture now, where the source waits for that; a source without a trigger of its own needs none.
+    ///
+    /// # Errors
+    /// The camera did not take the trigger.
+    fn fire(&mut self) -> Result<(), Error> {
+        Ok(())
+    }
+
     /// The pace that the source itself asks for, when the camera has no rate limit.
     fn pace(&self) -> Option<Duration> {
         None
@@ -90,6 +119,7 @@ pub fn open(config: &SourceConfig, limits: &Limits, stop: &Stop) -> Result<Box<d
         SourceConfig::Video(file) => Box::new(video::Video::open_file(file, limits)?),
         SourceConfig::V4l2(device) => Box::new(video::Video::open_v4l2(device, limits)?),
         SourceConfig::Rtsp(stream) => Box::new(video::Video::open_rtsp(stream, limits)?),
+        SourceConfig::Genicam(camera) => return genicam::open(camera, limits, stop),
         SourceConfig::Synthetic(scene) => Box::new(synthetic::Synthetic::new(scene)),
     })
 }

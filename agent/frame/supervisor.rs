@@ -26,6 +26,8 @@ pub const MAX_STUCK: usize = 3;
 /// A camera that streamed this long is well again: its next failure starts at the first delay.
 const WELL_AFTER: Duration = Duration::from_secs(10);
 const TICK: Duration = Duration::from_millis(100);
+/// At the end a reader has this long to let go of its camera, so that the next program can have it at once.
+const FAREWELL: Duration = Duration::from_millis(800);
 
 /// Runs a camera on this thread until `stop`.
 pub fn supervise(config: &CameraConfig, limits: &Limits, feed: &Arc<Feed>, stop: &Stop) {
@@ -54,9 +56,11 @@ pub fn supervise(config: &CameraConfig, limits: &Limits, feed: &Arc<Feed>, stop:
     }
 }
 
-/// 1 s to 60 s; a folder costs nothing to look at, and a first part in it must not wait for a minute.
+/// 1 s to 60 s; a folder costs nothing to look at, and a first part in it must not wait for a minute. A GenICam camera
+/// is looked for by one broadcast packet, and its line may stand still meanwhile.
 fn backoff(config: &CameraConfig) -> Backoff {
-    let most = if matches!(config.source, SourceConfig::Folder(_)) { 5 } else { 60 };
+    let cheap = matches!(config.source, SourceConfig::Folder(_) | SourceConfig::Genicam(_));
+    let most = if cheap { 5 } else { 60 };
     Backoff::new(Duration::from_secs(1), Duration::from_secs(most))
 }
 
@@ -99,6 +103,9 @@ fn one_opening(
             Err(RecvTimeoutError::Timeout) => {}
         }
         let silent = reader.silent_for();
+        if stop.is_set() && end.recv_timeout(FAREWELL).is_ok() {
+            return ("stopped".to_owned(), reader.streamed());
+        }
         if stop.is_set() || silent > hang {
             reader.abandoned.store(true, Ordering::Release);
             stuck.push(handle);
@@ -133,6 +140,7 @@ impl Reader {
     fn run(&self, config: &CameraConfig, limits: &Limits, feed: &Feed, stop: &Stop) -> Result<()> {
         let mut source = source::open(&config.source, limits, stop)
             .with_context(|| format!("cannot open the {} camera", config.source.kind()))?;
+        let before = feed.status().transport.unwrap_or_default();
         let limit = config.fps.map(|fps| Duration::from_secs_f64(1.0 / fps.get()));
         // The slower of the source's own pace and the limit.
         let pace = limit.max(source.pace()).unwrap_or_default();
@@ -149,11 +157,15 @@ impl Reader {
                 }
             }
             self.set_busy(Some(Instant::now()));
+            for _ in 0..feed.take_untold() {
+                source.fire()?;
+            }
             let next = source.next(due)?;
             self.set_busy(None);
             if self.abandoned.load(Ordering::Acquire) {
                 return Ok(());
             }
+            feed.count(&*source, before);
             if matches!(next, Next::Ended) {
                 return Ok(());
             }

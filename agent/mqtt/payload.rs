@@ -2,6 +2,8 @@
 //!
 //! Fields are added, never changed in meaning, within `/1`; readers ignore what they do not know.
 
+use std::collections::BTreeMap;
+
 use jiff::Timestamp;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -298,6 +300,27 @@ pub struct CameraState {
     /// What became of its triggers, where it has one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub triggers: Option<TriggerCounts>,
+    /// What the way from the camera counts, where it does (GenICam).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub transport: Option<TransportState>,
+}
+
+/// The way from a camera to the agent, counted since the agent started.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
+pub struct TransportState {
+    /// Pictures that came whole.
+    pub completed: u64,
+    /// Pictures of which a part was missing; none of them is inspected.
+    pub incomplete: u64,
+    /// Packets that were asked for again and came.
+    pub resent: u64,
+    /// Packets that never came.
+    pub missing: u64,
+    /// Times that a picture found no buffer.
+    pub underruns: u64,
+    /// What the camera has appended to its newest picture.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub chunks: BTreeMap<String, f64>,
 }
 
 /// How far the anomaly check is.

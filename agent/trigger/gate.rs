@@ -30,6 +30,8 @@ pub struct Gate {
     /// Pictures since the last one that was inspected by its number.
     since: u64,
     motion: Option<Motion>,
+    /// Triggers of which a source that has to be told does not know yet.
+    untold: u32,
     counts: TriggerCounts,
 }
 
@@ -64,6 +66,11 @@ impl Gate {
         !self.waiting.is_empty() || self.config.as_ref().is_none_or(|config| !config.on.asks())
     }
 
+    /// Triggers since the last time that this was asked.
+    pub fn take_untold(&mut self) -> u32 {
+        std::mem::take(&mut self.untold)
+    }
+
     /// How long a trigger waits for its picture, where it does not say so itself.
     #[must_use]
     pub fn patience(&self) -> Duration {
@@ -90,6 +97,7 @@ impl Gate {
             return Err((fired, Refused::Full));
         }
         self.waiting.push_back(fired);
+        self.untold += 1;
         Ok(())
     }
 

@@ -2,6 +2,8 @@
 
 pub mod broker;
 pub mod daemon;
+#[cfg(feature = "genicam")]
+pub mod genicam;
 pub mod plant;
 pub mod proxy;
 pub mod scripted;

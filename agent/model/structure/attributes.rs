@@ -98,7 +98,7 @@ fn range(node: &NodeProto, it: &AttributeProto) -> Result<(), StructureError> {
         }
         _ => return Ok(()),
     };
-    match values.iter().find(|value| !allowed.contains(value)) {
+    match values.iter().find(|value| !allowed.contains(*value)) {
         Some(value) => {
             let why = format!("has the value {value}, allowed are {} to {}", allowed.start(), allowed.end());
             Err(wrong(node, &it.name, why))
