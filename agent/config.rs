@@ -5,6 +5,7 @@
 //! that hold them.
 
 pub mod camera;
+mod health;
 mod mqtt;
 mod update;
 pub mod value;
@@ -18,6 +19,7 @@ use serde::Deserialize;
 use thiserror::Error;
 
 pub use camera::{CameraConfig, FolderSource, RtspSource, SourceConfig, SyntheticSource, V4l2Source, VideoSource};
+pub use health::HealthConfig;
 pub use mqtt::{MqttConfig, ProtocolVersion, ResultsMode};
 pub use update::UpdateConfig;
 pub use value::{ClassName, Milliseconds, Name};

@@ -18,6 +18,7 @@ mod disks;
 mod evaluation;
 mod extraction;
 mod false_alarms;
+mod health;
 mod memories;
 mod operators;
 mod poison;

@@ -9,6 +9,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 use toml::Spanned;
 
+use super::HealthConfig;
 use super::value::{Density, FourCc, Name, Rate, RegionValue, RtspUrl, Seconds, Sensitivity, Side, Speed};
 use crate::frame::scene::SceneKind;
 
@@ -40,6 +41,9 @@ pub struct CameraConfig {
     /// A source that gives nothing for this long hangs and is opened again.
     #[serde(default = "hang")]
     pub hang_timeout_s: Seconds,
+    /// What is looked for in the picture itself: frozen, dark, out of focus …
+    #[serde(default)]
+    pub health: HealthConfig,
 }
 
 fn neutral() -> Sensitivity {
@@ -69,6 +73,7 @@ impl CameraConfig {
             product: None,
             classes: Vec::new(),
             hang_timeout_s: hang(),
+            health: HealthConfig::default(),
         }
     }
 }
