@@ -16,6 +16,7 @@ use tracing::{error, info, warn};
 use crate::backoff::Backoff;
 use crate::config::Config;
 use crate::frame::Captured;
+use crate::health::Fault;
 use crate::mqtt::payload::{FrameRef, Transition};
 use crate::outbox::Outbox;
 use crate::pipeline::{Judged, Lane};
@@ -25,7 +26,8 @@ use crate::stop::Stop;
 use crate::trigger::Fired;
 use crate::update::tap::Tap;
 use crate::verdict::Verdict;
-use crate::verdict::book::{AlarmBook, Entry};
+use crate::verdict::book::{self, AlarmBook, Entry};
+use crate::verdict::condition::Said;
 use crate::verdict::scorecard::Scorecard;
 use crate::verdict::{condition, rules};
 
@@ -84,6 +86,7 @@ impl Clerk {
         // Decided and recorded in one go, so that no command comes between.
         let mut book = lock(&self.book);
         let mut entry = book.decide(name, &verdict, Timestamp::now());
+        entry.add(health(&mut book, name, &verdict, &config));
         entry.add(parts(&mut book, name, &verdict, fired.iter().any(Fired::is_part), &config));
         let recorded = book.record(&entry, &self.outbox);
         lane.suppressed.store(book.suppressed(name), Ordering::Relaxed);
@@ -139,16 +142,43 @@ impl Clerk {
 fn parts(book: &mut AlarmBook, camera: &str, verdict: &Verdict, is_part: bool, config: &Config) -> Entry {
     let now = Timestamp::now();
     match &verdict.captured {
-        Captured::Missed { seq, captured_at, .. } => {
+        Captured::Missed { seq, captured_at, reason } => {
             let captured_at = Timestamp::try_from(*captured_at).unwrap_or(now);
             let frame = FrameRef { seq: *seq, captured_at, width: 0, height: 0 };
             let mut findings = vec![condition::finding(condition::MISSED, 1.0, &frame)];
             rules::apply(&config.alarm.rules, camera, (1, 1), &mut findings);
-            findings.first().map_or_else(Entry::default, |finding| book.missed(camera, finding, frame, now))
+            findings.first().map_or_else(Entry::default, |finding| book.missed(camera, finding, reason, &frame, now))
         }
         _ if is_part && verdict.no_verdict.is_none() => book.served(camera, now),
         _ => Entry::default(),
     }
+}
+
+/// What becomes of the alarms about the camera's picture. Those of an earlier run end when its health is known again.
+fn health(book: &mut AlarmBook, camera: &str, verdict: &Verdict, config: &Config) -> Entry {
+    let (now, mut entry) = (Timestamp::now(), Entry::default());
+    let Some(frame) = verdict.frame() else { return entry };
+    let report = verdict.health.as_ref();
+    for change in report.iter().flat_map(|report| &report.changes).filter(|change| change.began) {
+        let place = book::of(frame);
+        let mut findings = vec![condition::finding(change.fault.as_str(), change.score, &place)];
+        rules::apply(&config.alarm.rules, camera, (frame.image.width, frame.image.height), &mut findings);
+        if let Some(finding) = findings.first() {
+            let picture = Some((&frame.image, verdict));
+            let said = Said { finding, reason: &change.reason, frame: &place, counts: false, picture };
+            entry.add(book.begins(camera, &said, now));
+        }
+    }
+    for fault in Fault::ALL {
+        let has_ended = report.is_none_or(|report| {
+            let ended = report.changes.iter().any(|change| change.fault == fault && !change.began);
+            ended || (report.figures.learning == 0 && !report.active.contains(&fault))
+        });
+        if has_ended && book.is_said(camera, fault.as_str()) {
+            entry.add(book.ends(camera, fault.as_str(), now));
+        }
+    }
+    entry
 }
 
 fn lock(book: &Mutex<AlarmBook>) -> MutexGuard<'_, AlarmBook> {

@@ -6,6 +6,7 @@
 
 pub mod camera;
 pub mod genicam;
+mod health;
 mod mqtt;
 mod own;
 mod trigger;
@@ -22,6 +23,7 @@ use thiserror::Error;
 
 pub use camera::{CameraConfig, FolderSource, RtspSource, SourceConfig, SyntheticSource, V4l2Source, VideoSource};
 pub use genicam::{Auto, GenicamSource, TriggerMode};
+pub use health::HealthConfig;
 pub use mqtt::{MqttConfig, ProtocolVersion, ResultsMode};
 pub use own::OwnModel;
 pub use trigger::{LineConfig, LineEdge, MotionConfig, TriggerConfig, TriggerOn};

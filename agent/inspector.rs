@@ -110,6 +110,7 @@ pub struct Judge {
     classes: Vec<Option<ClassSpec>>,
     severity: Severity,
     school: Option<Arc<School>>,
+    is_trusted: bool,
 }
 
 /// A frame's findings.
@@ -132,7 +133,7 @@ impl Judge {
         let runs = config.enabled && manifest.has_features();
         let check = runs.then(|| Check::new(config.false_alarm_rate.get(), sensitivity));
         let classes = manifest.classes.iter().cloned().map(Some).collect();
-        Self { check, classes, severity: config.severity, school: None }
+        Self { check, classes, severity: config.severity, school: None, is_trusted: true }
     }
 
     /// Names what the model cannot name after what was taught.
@@ -162,9 +163,19 @@ impl Judge {
         self.check.as_mut()
     }
 
+    /// Whether the frames that come now are to be learned from.
+    pub fn trust(&mut self, is_trusted: bool) {
+        self.is_trusted = is_trusted;
+    }
+
     /// Judges the forward pass of the next frame. The order of calls is the order of the stream.
     pub fn judge(&mut self, forward: &Forward, placement: &Placement) -> Judgement {
-        let anomaly = self.check.as_mut().filter(|_| !forward.features.is_empty()).map(|c| c.score(&forward.features));
+        let is_trusted = self.is_trusted;
+        let anomaly = self
+            .check
+            .as_mut()
+            .filter(|_| !forward.features.is_empty())
+            .map(|c| c.score(&forward.features, is_trusted));
         let class = |d: &Detection| self.classes.get(d.class).and_then(Option::as_ref);
         let counting = |d: &&Detection| class(d).is_some_and(|class| d.score >= class.threshold);
         let detections: Vec<&Detection> = forward.detections.iter().filter(counting).collect();

@@ -172,6 +172,7 @@ impl Keeper {
             desk.shelf.room(camera, product)?;
             desk.shelf.set_current(camera, product)?;
             desk.product = product.clone();
+            lane.forget_scene();
             desk.saved = take_up(&desk.shelf, lane, product, &desk.view);
             Ok(desk.saved)
         })
@@ -190,6 +191,7 @@ impl Keeper {
             }
             desk.shelf.forget(camera, &product)?;
             if product == desk.product {
+                lane.forget_scene();
                 remember(lane, &Memory::default());
                 desk.saved = 0;
             }

@@ -21,6 +21,7 @@ pub mod extract;
 pub mod fitting;
 pub mod frame;
 pub mod glob;
+pub mod health;
 pub mod inspector;
 pub mod keeper;
 pub mod log;

@@ -13,6 +13,7 @@ use tracing::error;
 use crate::config::{MqttConfig, ResultsMode};
 use crate::frame::Captured;
 use crate::frame::feed::{Phase, Status};
+use crate::health::Fault;
 use crate::mqtt::board::Board;
 use crate::mqtt::payload::{
     AnomalyState, BrokerState, CameraPhase, CameraState, DeadLetter, FrameResult, GatewayState, ModelRef, OutboxState,
@@ -55,7 +56,7 @@ struct Shown {
     at: Instant,
     inspected: u64,
     fps: f32,
-    phase: Option<(Phase, Option<String>, bool)>,
+    phase: Option<(Phase, Option<String>, bool, Vec<Fault>)>,
 }
 
 impl Reporter {
@@ -144,7 +145,9 @@ impl Reporter {
             let shown = self.last.entry(Arc::clone(lane.name())).or_insert_with(new);
             let status = lane.feed.status();
             let anomaly = lane.with_judge(|j| j.check().map_or(AnomalyState::Off, |c| c.standing().into()));
-            let phase = (status.phase, status.reason.clone(), matches!(anomaly, AnomalyState::Learning { .. }));
+            let is_learning = matches!(anomaly, AnomalyState::Learning { .. });
+            let faults = lane.picture().map(|(_, faults)| faults.into_keys().collect()).unwrap_or_default();
+            let phase = (status.phase, status.reason.clone(), is_learning, faults);
             let span = now - shown.at;
             if shown.phase.as_ref() == Some(&phase) && span < FIGURES {
                 continue;
@@ -170,15 +173,20 @@ fn camera(lane: &Lane, status: Status, fps: f32, anomaly: AnomalyState) -> Camer
     // What is under way counts as captured only, so it is read last.
     let (inspected, no_verdict) = lane.counts();
     let (captured, dropped) = lane.feed.counts();
+    let (picture, mut faults) =
+        lane.picture().map_or_else(Default::default, |(figures, faults)| (Some(figures), faults));
+    if status.phase != Phase::Streaming {
+        faults.clear(); // of pictures that do not come any more
+    }
     CameraState {
         schema: "inspect.camera/1".into(),
         camera: lane.name().to_string(),
         state: match status.phase {
             Phase::Opening => CameraPhase::Opening,
-            Phase::Streaming => CameraPhase::Streaming,
+            Phase::Streaming => faults.keys().next().map_or(CameraPhase::Streaming, |fault| (*fault).into()),
             Phase::Reconnecting => CameraPhase::Reconnecting,
         },
-        reason: status.reason,
+        reason: status.reason.or_else(|| faults.values().next().cloned()),
         since: Timestamp::try_from(status.since).unwrap_or_default(),
         fps: (fps * 10.0).round() / 10.0,
         captured,
@@ -188,6 +196,8 @@ fn camera(lane: &Lane, status: Status, fps: f32, anomaly: AnomalyState) -> Camer
         suppressed: lane.suppressed.load(Ordering::Relaxed),
         reopened: status.reopened,
         anomaly,
+        faults: faults.into_keys().collect(),
+        picture,
         triggers: lane.settings().camera.trigger.as_ref().map(|_| lane.feed.trigger_counts()),
         transport: status.transport.map(|t| TransportState {
             completed: t.completed,
@@ -256,6 +266,7 @@ pub fn result(camera: &str, verdict: &Verdict, triggered: Option<SystemTime>) ->
         triggered_at: triggered.map(|at| Timestamp::try_from(at).unwrap_or_default()),
         file: verdict.origin().map(ToString::to_string),
         outcome: verdict.outcome(),
+        untrusted: verdict.untrusted(),
         reason: verdict.no_verdict.clone(),
         anomaly: verdict.anomaly,
         anomaly_probability: verdict.probability,

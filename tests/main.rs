@@ -20,6 +20,7 @@ mod extraction;
 mod false_alarms;
 #[cfg(feature = "genicam")]
 mod genicam;
+mod health;
 mod memories;
 mod operators;
 mod poison;

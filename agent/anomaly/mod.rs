@@ -122,8 +122,8 @@ impl Check {
         }
     }
 
-    /// Scores the next frame of the stream, then learns from it.
-    pub fn score(&mut self, features: &[FeatureMap]) -> Anomaly {
+    /// Scores the next frame of the stream, then learns from it; but not from one that is not to be trusted.
+    pub fn score(&mut self, features: &[FeatureMap], is_trusted: bool) -> Anomaly {
         self.patch.embed(features);
         let map = self.bank.distances(&self.patch);
         // A frame that is a little strange all over (light, sharpness) is less so than one with a strange place.
@@ -136,10 +136,12 @@ impl Check {
             region::find(&map, threshold + everywhere, |peak| self.calibration.probability(peak - everywhere))
         });
         // With fewer frames to compare with, everything looks stranger than it will later.
-        if self.bank.frames() >= SETTLED {
-            self.calibration.add(score);
+        if is_trusted {
+            if self.bank.frames() >= SETTLED {
+                self.calibration.add(score);
+            }
+            self.bank.offer(&self.patch, over.is_some());
         }
-        self.bank.offer(&self.patch, over.is_some());
         Anomaly { score, probability, map, standing, regions }
     }
 }

@@ -20,7 +20,7 @@ fn the_odd_one_stands_out_and_is_boxed() {
     let mut check = Check::new(0.001, 1.0);
     let mut normal = 0.0_f32;
     for seed in 0..80 {
-        let anomaly = check.score(&frame(seed, false));
+        let anomaly = check.score(&frame(seed, false), true);
         if seed > 1 {
             normal = normal.max(anomaly.score);
         }
@@ -28,7 +28,7 @@ fn the_odd_one_stands_out_and_is_boxed() {
             assert!(!anomaly.standing.is_calibrated() && anomaly.regions.is_empty() && anomaly.probability.is_none());
         }
     }
-    let anomaly = check.score(&frame(81, true));
+    let anomaly = check.score(&frame(81, true), true);
     assert!(anomaly.score > 2.0 * normal, "{} against {normal}", anomaly.score);
     let bbox = anomaly.regions[0].bbox;
     assert!(bbox[0] >= 48.0 && bbox[1] >= 48.0 && bbox[2] == 128.0 && bbox[3] == 128.0, "{bbox:?}");
@@ -41,7 +41,7 @@ fn a_stream_with_a_fifth_of_defects_does_not_learn_them_as_normal() {
     let (mut odd, mut even) = (Vec::new(), Vec::new());
     for n in 0..200 {
         let is_odd = n % 5 == 2;
-        let score = check.score(&frame(n, is_odd)).score;
+        let score = check.score(&frame(n, is_odd), true).score;
         if n > 20 {
             if is_odd { odd.push(score) } else { even.push(score) }
         }
@@ -54,11 +54,11 @@ fn a_stream_with_a_fifth_of_defects_does_not_learn_them_as_normal() {
 #[test]
 fn frames_of_another_shape_are_compared_all_the_same() {
     let mut check = Check::new(0.001, 1.0);
-    check.score(&frame(1, false));
+    check.score(&frame(1, false), true);
     let mut wide = frame(2, false);
     wide[0].height = 4;
     wide[0].data.truncate(16 * 32);
-    let anomaly = check.score(&wide);
+    let anomaly = check.score(&wide, true);
     assert_eq!((anomaly.map.width, anomaly.map.height), (8, 4));
     assert!(anomaly.score.is_finite());
 }

@@ -9,6 +9,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use toml::Spanned;
 
+use super::HealthConfig;
 use super::genicam::{GenicamSource, TriggerMode};
 use super::own::OwnModel;
 use super::trigger::TriggerConfig;
@@ -65,6 +66,9 @@ pub struct CameraConfig {
     /// A source that gives nothing for this long hangs and is opened again.
     #[serde(default = "hang")]
     pub hang_timeout_s: Seconds,
+    /// What is looked for in the picture itself: frozen, dark, out of focus …
+    #[serde(default)]
+    pub health: HealthConfig,
 }
 
 fn neutral() -> Sensitivity {
@@ -98,6 +102,13 @@ impl CameraConfig {
             .then(|| ("masks", "they leave nothing of the frame, or of its roi, to be inspected".into()))
     }
 
+    /// What is looked for in its picture itself, where that is watched.
+    #[must_use]
+    pub fn watched(&self) -> Option<&HealthConfig> {
+        let is_real = matches!(self.source, SourceConfig::V4l2(_) | SourceConfig::Rtsp(_) | SourceConfig::Genicam(_));
+        self.health.enabled.unwrap_or(is_real).then_some(&self.health)
+    }
+
     /// A camera with every default.
     #[must_use]
     pub fn new(name: Name, source: SourceConfig) -> Self {
@@ -116,6 +127,7 @@ impl CameraConfig {
             model: None,
             trigger: None,
             hang_timeout_s: hang(),
+            health: HealthConfig::default(),
         }
     }
 }

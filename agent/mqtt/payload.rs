@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::config::Severity;
+use crate::health::{Fault, Figures};
 use crate::taught::Look;
 use crate::trigger::TriggerCounts;
 
@@ -182,9 +183,15 @@ pub struct AlarmBody {
     /// What was said about it last.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub comment: Option<String>,
-    /// Findings that the summary alarm of a flood (class `flood`) stands for.
+    /// Findings that the summary alarm of a flood (class `flood`) stands for, or parts that were missed (class `missed`).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub count: Option<u64>,
+    /// Why, in words, where it is about the camera.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    /// What was wrong with the picture, so that this is not to be trusted.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub untrusted: Vec<Fault>,
 }
 
 /// `…/state`: the gateway, retained; its offline form is the last will.
@@ -264,6 +271,31 @@ pub enum CameraPhase {
     Streaming,
     /// Given up for now; it will be opened again.
     Reconnecting,
+    /// The same picture comes again and again.
+    Frozen,
+    /// Pictures come, with too little light.
+    Dark,
+    /// Pictures come, with too much light.
+    Overexposed,
+    /// Pictures come, and are softer than usual.
+    Defocused,
+    /// Pictures come, of another place than usual.
+    Moved,
+    /// Pictures come, through something on the lens.
+    Dirty,
+}
+
+impl From<Fault> for CameraPhase {
+    fn from(fault: Fault) -> Self {
+        match fault {
+            Fault::Frozen => Self::Frozen,
+            Fault::Dark => Self::Dark,
+            Fault::Overexposed => Self::Overexposed,
+            Fault::Defocused => Self::Defocused,
+            Fault::Moved => Self::Moved,
+            Fault::Dirty => Self::Dirty,
+        }
+    }
 }
 
 /// `…/cameras/{camera}/state`: retained.
@@ -297,6 +329,12 @@ pub struct CameraState {
     pub reopened: u64,
     /// The anomaly check.
     pub anomaly: AnomalyState,
+    /// What is wrong with its picture; `state` says the first of them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub faults: Vec<Fault>,
+    /// What was measured of its picture, where that is watched.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub picture: Option<Figures>,
     /// What became of its triggers, where it has one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub triggers: Option<TriggerCounts>,
@@ -399,6 +437,9 @@ pub struct FrameResult {
     pub file: Option<String>,
     /// What it was found to be.
     pub outcome: Outcome,
+    /// What is wrong with the picture, so that what was found is not to be trusted.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub untrusted: Vec<Fault>,
     /// Why there is no verdict.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,

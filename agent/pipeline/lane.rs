@@ -1,6 +1,6 @@
 //! One camera on its way through the pipeline: its pictures, how they are looked at, and who judges them, in their order.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
@@ -9,6 +9,7 @@ use crate::config::CameraConfig;
 use crate::frame::Captured;
 use crate::frame::feed::Feed;
 use crate::frame::view::View;
+use crate::health::{Fault, Figures, Report, Sample, Watch};
 use crate::inspector::Judge;
 use crate::shared::Shared;
 
@@ -43,10 +44,26 @@ pub struct Lane {
     tickets: AtomicU64,
     turn: Mutex<Turn>,
     turned: Condvar,
+    health: Mutex<Option<Health>>,
     inspected: AtomicU64,
     no_verdict: AtomicU64,
     /// Alarms that were not raised because too many were active.
     pub suppressed: AtomicU64,
+}
+
+/// The health of a camera's picture.
+struct Health {
+    watch: Watch,
+    figures: Figures,
+    /// What is wrong, and why, in words.
+    active: BTreeMap<Fault, String>,
+}
+
+impl Health {
+    fn of(settings: &Settings) -> Option<Self> {
+        let config = settings.camera.watched()?;
+        Some(Self { watch: Watch::new(config), figures: Figures::default(), active: BTreeMap::new() })
+    }
 }
 
 /// A judge, and for what.
@@ -93,6 +110,7 @@ impl Lane {
     /// A lane for a camera, whose judge goes with this model.
     #[must_use]
     pub fn new(feed: Arc<Feed>, settings: Settings, generation: u64, judge: Judge) -> Self {
+        let health = Mutex::new(Health::of(&settings));
         let settings = Shared::new(settings);
         let now = Seat { settings: settings.get(), generation, judge };
         Self {
@@ -102,6 +120,7 @@ impl Lane {
             tickets: AtomicU64::new(0),
             turn: Mutex::new(Turn { ticket: 0, now, old: None, coming: VecDeque::new() }),
             turned: Condvar::new(),
+            health,
             inspected: AtomicU64::new(0),
             no_verdict: AtomicU64::new(0),
             suppressed: AtomicU64::new(0),
@@ -139,6 +158,38 @@ impl Lane {
         self.account.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    fn health(&self) -> MutexGuard<'_, Option<Health>> {
+        self.health.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What was measured of its picture last, and what is wrong with it, in words; nothing where that is not watched.
+    #[must_use]
+    pub fn picture(&self) -> Option<(Figures, BTreeMap<Fault, String>)> {
+        self.health().as_ref().map(|health| (health.figures, health.active.clone()))
+    }
+
+    /// The scene is another one: what its picture usually looks like is learned anew.
+    pub fn forget_scene(&self) {
+        if let Some(health) = self.health().as_mut() {
+            health.watch.reset();
+        }
+    }
+
+    /// The next picture's health, in the order of the stream; nothing where that is not watched.
+    pub(super) fn watch(&self, sample: Sample, seconds: f64) -> Option<Report> {
+        let mut health = self.health();
+        let health = health.as_mut()?;
+        let report = health.watch.see(&sample, seconds);
+        health.figures = report.figures;
+        for change in &report.changes {
+            if change.began {
+                health.active.insert(change.fault, change.reason.clone());
+            }
+        }
+        health.active.retain(|fault, _| report.active.contains(fault));
+        Some(report)
+    }
+
     /// Looks at the camera's judge.
     pub fn with_judge<R>(&self, f: impl FnOnce(&Judge) -> R) -> R {
         f(self.turn().newest())
@@ -156,6 +207,11 @@ impl Lane {
         if knows {
             hand_over(turn.newest(), &mut judge);
         }
+        let mut health = self.health();
+        if !knows || settings.camera.watched() != turn.now.settings.camera.watched() {
+            *health = Health::of(&settings);
+        }
+        drop(health);
         let next = Seat { settings: self.settings.set(settings), generation, judge };
         turn.old = Some(std::mem::replace(&mut turn.now, next));
         turn.coming.clear();

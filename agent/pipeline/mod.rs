@@ -16,12 +16,13 @@ mod lane;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::mpsc::SyncSender;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, UNIX_EPOCH};
 
 use tracing::warn;
 
 use crate::engine::{Engine, Kind};
 use crate::frame::Captured;
+use crate::health::{Report, Sample};
 use crate::inspector::{Inspector, Judge};
 use crate::model::preprocess::Placement;
 use crate::mqtt::payload::ModelRef;
@@ -245,13 +246,18 @@ impl Pipeline {
     }
 }
 
-fn look(ticket: &Ticket, inspector: &mut Inspector, captured: &Captured) -> Result<Placement, String> {
+/// What was seen of a picture, and of its health.
+type Looked = (Placement, Option<Sample>);
+
+fn look(ticket: &Ticket, inspector: &mut Inspector, captured: &Captured) -> Result<Looked, String> {
     match captured {
         Captured::Unreadable { reason, .. } | Captured::Missed { reason, .. } => Err(reason.clone()),
         Captured::Frame(frame) => {
             let view = &ticket.settings.view;
-            match catch_unwind(AssertUnwindSafe(|| inspector.look(&frame.image, view))) {
-                Ok(Ok(placement)) => Ok(placement),
+            let sample = ticket.settings.camera.watched().is_some().then_some(&frame.image);
+            let look = || inspector.look(&frame.image, view).map(|placement| (placement, sample.map(Sample::of)));
+            match catch_unwind(AssertUnwindSafe(look)) {
+                Ok(Ok(looked)) => Ok(looked),
                 Ok(Err(e)) => Err(format!("{e:#}")),
                 Err(_) => Err("the inspection of this frame panicked".to_owned()),
             }
@@ -259,13 +265,21 @@ fn look(ticket: &Ticket, inspector: &mut Inspector, captured: &Captured) -> Resu
     }
 }
 
-fn judge(inspector: &Inspector, captured: Captured, looked: Result<Placement, String>, ticket: &Ticket) -> Verdict {
+fn judge(inspector: &Inspector, captured: Captured, looked: Result<Looked, String>, ticket: &Ticket) -> Verdict {
     let mut turn = ticket.wait();
     let begun = Instant::now();
-    let judged = looked.and_then(|placement| {
+    let mut health = None;
+    let judged = looked.and_then(|(placement, sample)| {
+        let seconds = match &captured {
+            Captured::Frame(frame) => frame.captured_at.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64(),
+            _ => 0.0,
+        };
+        health = sample.and_then(|sample| ticket.lane.watch(sample, seconds));
+        let is_trusted = health.as_ref().is_none_or(|report: &Report| report.active.is_empty());
         let judge = turn.judge_of(&ticket.settings, inspector.generation);
         let judge =
             judge.ok_or_else(|| "the camera was configured otherwise while this frame was inspected".to_owned())?;
+        judge.trust(is_trusted);
         catch_unwind(AssertUnwindSafe(|| judge.judge(&inspector.forward, &placement)))
             .map_err(|_| "the judgement of this frame panicked".to_owned())
     });
@@ -286,8 +300,9 @@ fn judge(inspector: &Inspector, captured: Captured, looked: Result<Placement, St
             scene: judgement.scene,
             latency,
             times,
+            health,
             ..Verdict::none(captured, None, model)
         },
-        Err(reason) => Verdict { latency, times, ..Verdict::none(captured, Some(reason), model) },
+        Err(reason) => Verdict { latency, times, health, ..Verdict::none(captured, Some(reason), model) },
     }
 }

@@ -277,6 +277,7 @@ impl AlarmBook {
                     continue;
                 }
             };
+            alarm.body.untrusted = verdict.untrusted();
             settle(&mut alarm.body, &self.quiets, now);
             entry.events.push((Uuid::now_v7(), transition, alarm.clone()));
         }
@@ -383,7 +384,8 @@ pub(super) fn is_gone(state: AlarmState) -> bool {
 }
 
 /// Where an alarm was seen.
-pub(super) fn of(frame: &Frame) -> FrameRef {
+#[must_use]
+pub fn of(frame: &Frame) -> FrameRef {
     FrameRef {
         seq: frame.seq,
         captured_at: Timestamp::try_from(frame.captured_at).unwrap_or_default(),
@@ -392,7 +394,7 @@ pub(super) fn of(frame: &Frame) -> FrameRef {
     }
 }
 
-fn picture(image: &Image, verdict: &Verdict, config: &AlarmConfig) -> Result<(String, Vec<u8>)> {
+pub(super) fn picture(image: &Image, verdict: &Verdict, config: &AlarmConfig) -> Result<(String, Vec<u8>)> {
     let most = config.snapshot_kib.get() as usize * 1024;
     let jpeg = snapshot::render(image, &verdict.findings, verdict.heat.as_ref(), most)?;
     Ok((hex::encode(Sha256::digest(&jpeg)), jpeg))
@@ -415,6 +417,8 @@ pub(super) fn body(camera: &str, frame: FrameRef, finding: &Finding, image: Opti
         by: None,
         comment: None,
         count: None,
+        reason: None,
+        untrusted: Vec::new(),
     }
 }
 

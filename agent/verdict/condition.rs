@@ -6,8 +6,10 @@
 use jiff::Timestamp;
 use uuid::Uuid;
 
-use super::book::{AlarmBook, Entry, body, settle, worsened};
+use super::Verdict;
+use super::book::{AlarmBook, Entry, body, picture, settle, worsened};
 use crate::config::Severity;
+use crate::frame::Image;
 use crate::mqtt::payload::{Alarm, AlarmBody, AlarmKind, Finding, FrameRef, Transition};
 
 /// The class of the alarm about parts that were not inspected.
@@ -21,21 +23,42 @@ pub fn finding(class: &str, score: f32, frame: &FrameRef) -> Finding {
     Finding { kind, class, severity, score, bbox, look: None, appearance: None }
 }
 
+/// What a camera says of itself.
+#[derive(Clone, Copy)]
+pub struct Said<'s> {
+    /// What is wrong.
+    pub finding: &'s Finding,
+    /// Why, in words.
+    pub reason: &'s str,
+    /// Where it was seen.
+    pub frame: &'s FrameRef,
+    /// Each time is an event.
+    pub counts: bool,
+    /// What it looks like.
+    pub picture: Option<(&'s Image, &'s Verdict)>,
+}
+
 impl AlarmBook {
     /// Something is wrong with a camera. Said again, it changes nothing but with `counts`: then each time is an event, with the number
     /// of times.
-    pub fn begins(&mut self, camera: &str, finding: &Finding, frame: FrameRef, counts: bool, now: Timestamp) -> Entry {
+    pub fn begins(&mut self, camera: &str, said: &Said, now: Timestamp) -> Entry {
+        let Said { finding, reason, frame, counts, picture: shown } = *said;
         let mut entry = Entry::new(now);
         let Some(page) = self.cameras.get_mut(camera) else { return entry };
+        let is_told = counts || !page.conditions.contains_key(&finding.class);
+        let image = shown.filter(|_| is_told).and_then(|(image, verdict)| picture(image, verdict, &self.config).ok());
+        let hash = image.as_ref().map(|(hash, _)| hash.as_str());
+        let mut new = body(camera, frame.clone(), finding, hash);
+        new.reason = Some(reason.to_owned());
         let transition = match page.conditions.get_mut(&finding.class) {
             Some(_) if !counts => return entry,
             Some(alarm) => {
-                worsened(&mut alarm.body, body(camera, frame, finding, None));
+                worsened(&mut alarm.body, new);
                 alarm.body.count = alarm.body.count.map(|count| count + 1);
                 Transition::Updated
             }
             None => {
-                let body = AlarmBody { count: counts.then_some(1), ..body(camera, frame, finding, None) };
+                let body = AlarmBody { count: counts.then_some(1), ..new };
                 let alarm = Alarm { schema: "inspect.alarm/1".into(), raised_at: now, body };
                 page.conditions.insert(finding.class.clone(), alarm);
                 Transition::Raised
@@ -45,7 +68,14 @@ impl AlarmBook {
             settle(&mut alarm.body, &self.quiets, now);
             entry.events.push((Uuid::now_v7(), transition, alarm.clone()));
         }
+        entry.image = image;
         entry
+    }
+
+    /// Whether this is said of a camera.
+    #[must_use]
+    pub fn is_said(&self, camera: &str, class: &str) -> bool {
+        self.cameras.get(camera).is_some_and(|page| page.conditions.contains_key(class))
     }
 
     /// It is right again.
@@ -59,11 +89,11 @@ impl AlarmBook {
     }
 
     /// A part was not inspected: each is an event, of one alarm.
-    pub fn missed(&mut self, camera: &str, finding: &Finding, frame: FrameRef, now: Timestamp) -> Entry {
+    pub fn missed(&mut self, camera: &str, finding: &Finding, reason: &str, frame: &FrameRef, now: Timestamp) -> Entry {
         if let Some(page) = self.cameras.get_mut(camera) {
             page.served = 0;
         }
-        self.begins(camera, finding, frame, true, now)
+        self.begins(camera, &Said { finding, reason, frame, counts: true, picture: None }, now)
     }
 
     /// A part was inspected; `clear_after` of them in a row clear the alarm about those that were not.

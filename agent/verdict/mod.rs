@@ -14,6 +14,7 @@ use std::sync::Arc;
 
 use self::heat::Heat;
 use crate::frame::{Captured, Frame};
+use crate::health::{Fault, Report};
 use crate::inspector::Times;
 use crate::mqtt::payload::{Finding, ModelRef, Outcome};
 use crate::taught::Scene;
@@ -41,6 +42,8 @@ pub struct Verdict {
     pub times: Times,
     /// Which model has looked.
     pub model: Arc<ModelRef>,
+    /// What is wrong with the picture itself, where that is watched.
+    pub health: Option<Report>,
 }
 
 impl Verdict {
@@ -58,7 +61,14 @@ impl Verdict {
             latency: 0.0,
             times: Times::default(),
             model,
+            health: None,
         }
+    }
+
+    /// What is wrong with the picture, so that all else that is said of it is not to be trusted.
+    #[must_use]
+    pub fn untrusted(&self) -> Vec<Fault> {
+        self.health.iter().flat_map(|report| report.active.iter().copied()).collect()
     }
 
     /// Good, defective, or none.

@@ -43,6 +43,7 @@ pub fn verdict(seq: u64, findings: &[[f32; 4]]) -> Verdict {
         latency: 0.0,
         times: crate::inspector::Times::default(),
         model: identity().model.into(),
+        health: None,
     }
 }
 
