@@ -4,7 +4,8 @@
 //! that light falls out. What is usual for each cell is learned from the first good pictures. A cell is darkened where the
 //! median of the last [`FRAMES`] pictures lies below that, by more than a spot must take away and by more than chance explains,
 //! and where nearly all of these pictures lie below. Darkened cells that touch are a spot if their surroundings are not
-//! darkened as well; what covers much of the picture is none. Where the scene under the spot is so still that one on the lens
+//! darkened as well; what covers much of the picture is none. Dirt only darkens: where other cells became brighter in the same
+//! way, or there are many spots, the scene is another one. Where the scene under the spot is so still that one on the lens
 //! cannot be told from one on the product, it must last [`STILL`] times as long.
 
 use std::collections::VecDeque;
@@ -74,8 +75,8 @@ impl Dirt {
         if self.usual.is_some() { 0 } else { FRAMES - self.ring.len().min(FRAMES - 1) }
     }
 
-    /// Takes the next picture, in which nothing else is wrong; whether it can be judged.
-    pub fn see(&mut self, small: &Small) -> bool {
+    /// Takes the next picture, in which nothing else is wrong.
+    pub fn see(&mut self, small: &Small) {
         let cells = small.binned(CELL);
         if (cells.width, cells.height) != self.size {
             // Other pictures: begin anew.
@@ -87,21 +88,20 @@ impl Dirt {
         self.ring.push_back(relative(&cells));
         self.seen += 1;
         if self.ring.len() < FRAMES {
-            return false;
+            return;
         }
         let Some(usual) = &self.usual else {
             let (middle, spread) = self.learned();
             self.usual = Some(Usual { middle, spread, lessons: 1 });
             self.ring.clear();
             self.seen = 0;
-            return false;
+            return;
         };
-        if self.seen % EVERY == 0 {
+        if self.seen.is_multiple_of(EVERY) {
             let falls = self.falls(usual);
             self.found = spot::find(&falls, self.size, self.above);
             self.suspicious = if self.found.still >= 1.0 { self.suspicious.saturating_add(1) } else { 0 };
         }
-        true
     }
 
     /// Learns the last pictures, in none of which a fault was found.
@@ -149,7 +149,8 @@ impl Dirt {
                 self.values(cell, &mut values);
                 let middle = usual.middle[cell];
                 let depth = middle - quantile(&mut values, 0.5);
-                let nearly_all = quantile(&mut values, NEARLY_ALL) < middle;
+                let share = if depth > 0.0 { NEARLY_ALL } else { 1.0 - NEARLY_ALL };
+                let nearly_all = (quantile(&mut values, share) < middle) == (depth > 0.0);
                 let spread = usual.spread[cell];
                 let sure = if nearly_all { depth / (DEVIATIONS * spread) } else { 0.0 };
                 spot::Fall { depth, sure, stirs: spread > STIR }

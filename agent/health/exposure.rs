@@ -8,11 +8,11 @@
 
 use super::sample::Tones;
 use super::small::Small;
-use super::usual::{Recent, Usual, quantile};
+use super::usual::{Fit, Recent, Usual, quantile};
 
-/// Frames of which the median counts, and standard deviations of single frames by which it may stray: about seven of its own.
-const QUICK: (usize, f32) = (5, 4.0);
-const SLOW: (usize, f32) = (16, 2.2);
+/// Frames of which the median counts, and standard deviations of single frames by which it may stray: about six of its own.
+const QUICK: (usize, f32) = (5, 3.2);
+const SLOW: (usize, f32) = (16, 2.0);
 /// Where the brightest hundredth is darker than this, nothing is to be seen; and where the darkest is brighter than this.
 const NOTHING: (f32, f32) = (12.0 / 255.0, 250.0 / 255.0);
 /// Saturated share beyond which a camera looks into a light by intention.
@@ -102,11 +102,12 @@ impl Exposure {
 
     /// How far a value has risen, in units of what is too far: so much, and more than it strays by itself.
     fn change(&self, k: usize, least: f32) -> f32 {
-        let tier = |recents: &[Recent; 3], deviations: f32| {
-            let (fit, now) = self.usual[k].fit().zip(recents[k].median())?;
+        let usual = &self.usual[k];
+        let tier = |fit: Option<Fit>, recents: &[Recent; 3], deviations: f32| {
+            let (fit, now) = fit.zip(recents[k].median())?;
             Some((now - fit.middle) / least.max(deviations * fit.spread))
         };
-        let (quick, slow) = (tier(&self.quick, QUICK.1), tier(&self.slow, SLOW.1));
+        let (quick, slow) = (tier(usual.fit(), &self.quick, QUICK.1), tier(usual.sure(), &self.slow, SLOW.1));
         let further = |a: f32, b: f32| if a.abs() > b.abs() { a } else { b };
         further(quick.unwrap_or(0.0), slow.unwrap_or(0.0))
     }

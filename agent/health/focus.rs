@@ -8,14 +8,14 @@
 
 use super::sharpness::Edges;
 use super::small::Small;
-use super::usual::{Recent, Usual};
+use super::usual::{Fit, Recent, Usual};
 
 /// Frames of which the median counts, and how many standard deviations of single frames the two may fall on average: about
 /// six of those by which the median itself strays.
-const QUICK: (usize, f32) = (12, 2.2);
-const SLOW: (usize, f32) = (24, 1.7);
+const QUICK: (usize, f32) = (12, 2.0);
+const SLOW: (usize, f32) = (24, 1.5);
 /// The slope alone must fall further, by this factor.
-const ALONE: f32 = 1.6;
+const ALONE: f32 = 1.5;
 /// Relief may be smaller than usual by this much (natural logarithm), or by so many deviations.
 const RELIEF: (f32, f32) = (0.5, 4.0);
 /// Reduced pixels a side of a square of which relief is made: coarse enough that blur does not change it.
@@ -77,9 +77,9 @@ impl Focus {
     }
 
     /// How far both have fallen, as logarithms and in standard deviations.
-    fn falls(&self, recents: &[Recent; 2]) -> Option<[(f32, f32); 2]> {
+    fn falls(&self, recents: &[Recent; 2], usual: fn(&Usual) -> Option<Fit>) -> Option<[(f32, f32); 2]> {
         let fall = |k: usize| {
-            let (fit, now) = self.usual[k].fit().zip(recents[k].median())?;
+            let (fit, now) = usual(&self.usual[k]).zip(recents[k].median())?;
             Some((fit.middle - now, (fit.middle - now) / fit.spread))
         };
         Some([fall(0)?, fall(1)?])
@@ -87,19 +87,20 @@ impl Focus {
 
     /// Sharpness as a share of the usual: the geometric mean of both measures, or the slope where that has fallen further.
     pub fn share_of_usual(&self) -> Option<f32> {
-        self.falls(&self.quick).map(|[slope, loss]| (-f32::midpoint(slope.0, loss.0).max(slope.0 / ALONE)).exp())
+        self.falls(&self.quick, Usual::fit)
+            .map(|[slope, loss]| (-f32::midpoint(slope.0, loss.0).max(slope.0 / ALONE)).exp())
     }
 
     /// How much too soft it is: 1 at the threshold.
     pub fn level(&self) -> f32 {
-        let tier = |recents: &[Recent; 2], deviations: f32| {
-            let Some([slope, loss]) = self.falls(recents) else { return 0.0 };
+        let tier = |recents: &[Recent; 2], usual: fn(&Usual) -> Option<Fit>, deviations: f32| {
+            let Some([slope, loss]) = self.falls(recents, usual) else { return 0.0 };
             let level = |fall: f32, sure: f32| (fall / self.least).min(sure / deviations);
             let both = level(f32::midpoint(slope.0, loss.0), f32::midpoint(slope.1, loss.1));
             let alone = level(slope.0 / ALONE, slope.1 / ALONE);
             if slope.0.min(loss.0) > 0.0 { both.max(alone) } else { alone }
         };
-        tier(&self.quick, QUICK.1).max(tier(&self.slow, SLOW.1)).max(0.0)
+        tier(&self.quick, Usual::fit, QUICK.1).max(tier(&self.slow, Usual::sure, SLOW.1)).max(0.0)
     }
 }
 

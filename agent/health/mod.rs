@@ -6,7 +6,7 @@
 //! - "Usual" is what this camera itself has shown. It is learned from pictures without a fault only, and kept from being
 //!   carried away by a fault that grows slowly. Until it is known, only what needs no comparison is reported.
 //! - One odd picture reports nothing, and a value at a threshold does not flap ([`latch`]).
-//! - Memory is bounded: about 150 kB a camera.
+//! - Memory is bounded: about 170 kB a camera.
 //!
 //! It does not know what is in the picture: a product that is replaced by one that looks unlike it may seem to be a fault, so
 //! that [`Watch::reset`] is to be called then.

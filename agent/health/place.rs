@@ -73,7 +73,7 @@ impl Place {
             stage: Stage::Reference { sums: Vec::new(), seen: 0 },
             coarse: Small::default(),
             blocks: Vec::new(),
-            usual: [(); 4].map(|()| Usual::new(0.04, 0.1)),
+            usual: [(); 4].map(|()| Usual::central(0.04, 0.1)),
             recent: [(); 4].map(|()| Recent::new(FRAMES)),
             last: None,
             lost: 0,
@@ -90,8 +90,8 @@ impl Place {
         }
     }
 
-    /// Takes the next picture, in which `good` says that nothing else is wrong; whether it can be judged by it.
-    pub fn see(&mut self, small: &Small, good: bool) -> bool {
+    /// Takes the next picture, in which `good` says that nothing else is wrong.
+    pub fn see(&mut self, small: &Small, good: bool) {
         self.last = None;
         if (small.width, small.height) != self.size {
             let fresh = matches!(&self.stage, Stage::Reference { seen, .. } if *seen == 0);
@@ -100,12 +100,11 @@ impl Place {
             if !fresh {
                 // A source of pictures of several sizes looks nowhere in particular.
                 self.stage = Stage::Unsteady;
-                return false;
             }
         }
         match &mut self.stage {
-            Stage::Unsteady => false,
-            Stage::Reference { .. } | Stage::Trial { .. } if !good => false,
+            Stage::Unsteady => {}
+            Stage::Reference { .. } | Stage::Trial { .. } if !good => {}
             Stage::Reference { sums, seen } => {
                 sums.resize(small.data.len(), 0);
                 sums.iter_mut().zip(&small.data).for_each(|(sum, v)| *sum += u16::from(*v));
@@ -114,7 +113,6 @@ impl Place {
                     let data = sums.iter().map(|sum| (sum / REFERENCE as u16) as u8).collect();
                     self.begin_trial(&Small { data, ..small.clone() });
                 }
-                false
             }
             Stage::Trial { finds } => {
                 finds.push(self.blocks.iter().map(|b| b.seek(small, [0, 0], FOUND)).collect());
@@ -122,7 +120,6 @@ impl Place {
                     let finds = std::mem::take(finds);
                     self.end_trial(&finds);
                 }
-                false
             }
             Stage::Known => self.judge(small),
         }
@@ -174,7 +171,7 @@ impl Place {
         }
     }
 
-    fn judge(&mut self, small: &Small) -> bool {
+    fn judge(&mut self, small: &Small) {
         let seek = |from: [isize; 2]| self.blocks.iter().map(|b| b.seek(small, from, FOUND)).collect::<Vec<_>>();
         let mut motion = self.motion(&seek([0, 0]));
         if motion.is_none() {
@@ -189,7 +186,6 @@ impl Place {
             }
             None => self.lost = self.lost.saturating_add(1),
         }
-        true
     }
 
     /// The motion that explains where blocks were found; `None` where less than half were.

@@ -77,12 +77,16 @@ mod tests {
     #[test]
     fn both_the_time_and_the_frames_count() {
         let mut quick = Standstill::new(10.0, 10);
-        (0..=99).for_each(|n| drop(quick.see(1, 99, f64::from(n) * 0.1)));
+        (0..=99).for_each(|n| {
+            quick.see(1, 99, f64::from(n) * 0.1);
+        });
         assert!(quick.level() < 1.0, "99 times in 9.9 s");
         quick.see(1, 99, 10.0);
         assert!(quick.level() >= 1.0);
         let mut slow = Standstill::new(10.0, 10);
-        (0..10).for_each(|n| drop(slow.see(1, 99, f64::from(n) * 60.0)));
+        (0..10).for_each(|n| {
+            slow.see(1, 99, f64::from(n) * 60.0);
+        });
         assert!(slow.level() < 1.0, "nine times in nine minutes");
         slow.see(1, 99, 600.0);
         assert!(slow.level() >= 1.0);
@@ -97,7 +101,9 @@ mod tests {
             encoder.see(n / every, 99, n as f64 * 0.1);
             assert!(encoder.level() < 1.0, "{n}");
         }
-        (2000..2200).for_each(|n| drop(encoder.see(7, 99, f64::from(n) * 0.1)));
+        (2000..2200).for_each(|n| {
+            encoder.see(7, 99, f64::from(n) * 0.1);
+        });
         assert!(encoder.level() >= 1.0);
     }
 

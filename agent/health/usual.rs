@@ -1,8 +1,9 @@
 //! What is usual for one measured value: where it lies and how far it strays.
 //!
-//! Method: median, and the median absolute deviation as a standard deviation (x 1.4826), of up to [`KEPT`] values that are
-//! spread over the last [`KEPT`] x [`STRIDE`] good frames, widened by two standard errors as in
-//! [`crate::anomaly::calibrate`]. A value counts [`DELAY`] frames after it was measured, unless a fault was found meanwhile, so
+//! Method: median and spread of up to [`KEPT`] values that are spread over the last [`KEPT`] x [`STRIDE`] good frames. The
+//! spread is the largest of three that are a standard deviation where values are normal: the median absolute deviation (x
+//! 1.4826), and the distances from the median to the 10 % and 90 % quantiles (/ 1.2816), which see what is skewed or in two
+//! heaps (left out for [`Usual::central`]). It is widened by two standard errors as in [`crate::anomaly::calibrate`]. A value counts [`DELAY`] frames after it was measured, unless a fault was found meanwhile, so
 //! that the beginning of a fault is not learned. From [`ANCHORED`] values on the median may move only `drift` away from what it
 //! was then: a slow fault is not followed.
 
@@ -24,6 +25,7 @@ const ANCHORED: usize = 64;
 pub struct Usual {
     floor: f32,
     drift: f32,
+    tails: bool,
     pending: VecDeque<f32>,
     kept: VecDeque<f32>,
     skipped: u32,
@@ -43,12 +45,31 @@ pub struct Fit {
 impl Usual {
     /// With the smallest spread that is believed, and how far the middle may wander.
     pub fn new(floor: f32, drift: f32) -> Self {
-        Self { floor, drift, pending: VecDeque::new(), kept: VecDeque::new(), skipped: 0, anchor: None, fit: None }
+        Self {
+            floor,
+            drift,
+            tails: true,
+            pending: VecDeque::new(),
+            kept: VecDeque::new(),
+            skipped: 0,
+            anchor: None,
+            fit: None,
+        }
+    }
+
+    /// One that does not heed the tails: for values that are judged by a median, of which now and then one is far off.
+    pub fn central(floor: f32, drift: f32) -> Self {
+        Self { tails: false, ..Self::new(floor, drift) }
     }
 
     /// What is usual, if it is known.
     pub fn fit(&self) -> Option<Fit> {
         self.fit
+    }
+
+    /// What is usual, once it rests on many values.
+    pub fn sure(&self) -> Option<Fit> {
+        self.fit.filter(|_| self.kept.len() >= ANCHORED)
     }
 
     /// Values that are missing until it is known.
@@ -95,9 +116,11 @@ impl Usual {
     fn refit(&mut self) {
         let mut values: Vec<f32> = self.kept.iter().copied().collect();
         let middle = median(&mut values);
+        let tails = (middle - quantile(&mut values, 0.1)).max(quantile(&mut values, 0.9) - middle) / 1.2816;
+        let tails = if self.tails { tails } else { 0.0 };
         values.iter_mut().for_each(|v| *v = (*v - middle).abs());
         let widened = 1.0 + 2.4 / (values.len() as f32).sqrt();
-        let spread = (1.4826 * median(&mut values)).max(self.floor) * widened;
+        let spread = (1.4826 * median(&mut values)).max(tails).max(self.floor) * widened;
         if self.kept.len() >= ANCHORED {
             self.anchor.get_or_insert(middle);
         }
@@ -163,11 +186,11 @@ mod tests {
         let mut rng = StdRng::seed_from_u64(1);
         let mut usual = Usual::new(0.01, 1.0);
         for n in 0..2000 {
-            usual.learn(if n % 10 == 0 { 50.0 } else { 3.0 + 0.2 * noisy(&mut rng) });
+            usual.learn(if n % 20 == 0 { 50.0 } else { 3.0 + 0.2 * noisy(&mut rng) });
         }
         let fit = usual.fit().unwrap();
         assert!((fit.middle - 3.0).abs() < 0.1, "{fit:?}");
-        assert!((0.18..0.32).contains(&fit.spread), "{fit:?}");
+        assert!((0.18..0.35).contains(&fit.spread), "{fit:?}");
     }
 
     #[test]

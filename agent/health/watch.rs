@@ -60,11 +60,11 @@ impl Memory {
         let seen = self.focus.see(sample.edges, &sample.small);
         levels[Fault::Defocused as usize] = seen.then(|| self.focus.level());
         let sharp = self.focus.level() < CALM;
-        let seen = self.place.see(&sample.small, good && sharp);
-        levels[Fault::Moved as usize] = seen.then(|| self.place.level());
+        self.place.see(&sample.small, good && sharp);
+        levels[Fault::Moved as usize] = Some(self.place.level());
         if sharp && self.place.level() < CALM {
-            let seen = self.dirt.see(&sample.small);
-            levels[Fault::Dirty as usize] = seen.then(|| self.dirt.level());
+            self.dirt.see(&sample.small);
+            levels[Fault::Dirty as usize] = Some(self.dirt.level());
         }
         (true, levels)
     }

@@ -6,13 +6,16 @@ use super::super::latch::CALM;
 const LARGEST: f32 = 0.12;
 /// A single cell must be so much surer.
 const SINGLE: f32 = 1.5;
+/// More spots than this are another scene, and so are darkened cells that are not so many times as many as brightened ones.
+const MOST: usize = 5;
+const DARKENED: usize = 2;
 
 /// How far a cell has fallen.
 #[derive(Debug, Clone, Copy)]
 pub struct Fall {
     /// Logarithm of brightness.
     pub depth: f32,
-    /// In units of what chance explains.
+    /// In units of what chance explains; negative where it became brighter.
     pub sure: f32,
     /// Whether the scene changes there.
     pub stirs: bool,
@@ -33,6 +36,12 @@ pub struct Found {
 pub fn find(falls: &[Fall], (width, height): (usize, usize), above: f32) -> Found {
     let level = |fall: &Fall| (fall.depth / above).min(fall.sure);
     let mut open: Vec<bool> = falls.iter().map(|fall| level(fall) >= CALM).collect();
+    let darkened = open.iter().filter(|open| **open).count();
+    let brightened = falls.iter().filter(|fall| (-fall.depth / above).min(-fall.sure) >= CALM).count();
+    if darkened < DARKENED * brightened {
+        return Found::default();
+    }
+    let mut spots = 0;
     let total = (width * height).max(1) as f32;
     let mut found = Found::default();
     for start in 0..open.len() {
@@ -48,13 +57,14 @@ pub fn find(falls: &[Fall], (width, height): (usize, usize), above: f32) -> Foun
         let sure = mean(&|f| f.sure, &cells) / if cells.len() == 1 { SINGLE } else { 1.0 };
         let spot = (depth / above).min(sure);
         if spot >= CALM {
+            spots += 1;
             found.share += cells.len() as f32 / total;
         }
         let stirred = cells.iter().chain(&around).filter(|c| falls[**c].stirs).count();
         let worst = if stirred * 2 >= cells.len() + around.len() { &mut found.level } else { &mut found.still };
         *worst = worst.max(spot);
     }
-    found
+    if spots > MOST { Found::default() } else { found }
 }
 
 /// The open cells that are connected with this one; they are closed.
@@ -112,6 +122,15 @@ mod tests {
         let faint = find(&field(|x, y| (4..7).contains(&x) && (4..6).contains(&y)), (20, 15), 0.4);
         assert!((0.7..1.0).contains(&faint.level), "{faint:?}");
         assert_eq!(find(&[], (0, 0), 0.1).level, 0.0);
+    }
+
+    #[test]
+    fn another_scene_is_no_dirt() {
+        let many = find(&field(|x, y| x % 5 == 2 && y % 5 == 2), (20, 15), 0.1);
+        assert_eq!(many.level, 0.0, "twelve spots");
+        let mut mixed = field(|x, y| (4..7).contains(&x) && (4..6).contains(&y));
+        mixed[200..205].iter_mut().for_each(|fall| (fall.depth, fall.sure) = (-0.3, -3.0));
+        assert_eq!(find(&mixed, (20, 15), 0.1).level, 0.0, "six darker, five brighter");
     }
 
     #[test]
