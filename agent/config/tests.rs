@@ -85,7 +85,7 @@ fn a_mistake_is_named_with_file_line_key_and_what_is_right() {
         (
             "name = \"a\"",
             "name = \"a\"\nmasks = [[0, 0, 2, 1]]",
-            "f.toml:12:10: cameras[0].masks[0]",
+            "f.toml:12:9: cameras[0].masks[0]",
             "2 is not a share",
         ),
         ("name = \"a\"", "name = \"a\"\nmasks = [[0, 0, 1, 1]]", "f.toml:11:8: cameras[0].masks", "they leave nothing"),

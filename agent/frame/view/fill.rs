@@ -18,35 +18,55 @@ struct Level {
 
 /// Fills the hidden ones of `hidden.len()` pixels, which stand in rows of `width`, each of `channels` samples.
 pub fn fill(pixels: &mut [u8], width: usize, channels: usize, hidden: &[bool]) {
-    let height = hidden.len() / width.max(1);
-    let mut levels = vec![Level {
-        width,
-        height,
-        colour: pixels
-            .chunks_exact(channels)
-            .zip(hidden)
-            .flat_map(|(p, h)| p.iter().map(|v| if *h { 0.0 } else { f32::from(*v) }))
-            .collect(),
-        weight: hidden.iter().map(|h| f32::from(u8::from(!h))).collect(),
-    }];
+    if width == 0 || hidden.is_empty() {
+        return;
+    }
+    let mut levels = vec![first(pixels, width, channels, hidden)];
     while let Some(finest) = levels.last().filter(|level| level.width * level.height > 1) {
         let coarser = pull(finest, channels);
         levels.push(coarser);
     }
-    let Some(mut known) = levels.pop().map(|top| whole(&top, channels, |_, _| NOTHING)) else { return };
-    let mut width = 1;
-    while levels.len() > 1
-        && let Some(level) = levels.pop()
-    {
-        let coarser = width;
+    let mut known = levels.pop().map_or_else(Vec::new, |top| whole(&top, channels, |_, _| NOTHING));
+    let mut coarser = 1;
+    while let Some(level) = levels.pop() {
         known =
             whole(&level, channels, |at, c| push(&known, coarser, channels, (at % level.width, at / level.width), c));
-        width = level.width;
+        coarser = level.width;
     }
-    if let Some(finest) = levels.pop() {
-        for (at, pixel) in pixels.chunks_exact_mut(channels).enumerate().filter(|(at, _)| hidden[*at]) {
-            for (c, sample) in pixel.iter_mut().enumerate() {
-                *sample = push(&known, width, channels, (at % finest.width, at / finest.width), c).round() as u8;
+    for (at, pixel) in pixels.chunks_exact_mut(channels).enumerate().filter(|(at, _)| hidden[*at]) {
+        for (c, sample) in pixel.iter_mut().enumerate() {
+            *sample = push(&known, coarser, channels, (at % width, at / width), c).round() as u8;
+        }
+    }
+}
+
+/// The first level, of half as many columns and rows as the picture.
+fn first(pixels: &[u8], width: usize, channels: usize, hidden: &[bool]) -> Level {
+    let (columns, rows) = (width.div_ceil(2), (hidden.len() / width).div_ceil(2));
+    let (mut colour, mut weight) = (vec![0.0; columns * rows * channels], vec![0.0; columns * rows]);
+    for (row, (line, hidden)) in pixels.chunks(width * channels).zip(hidden.chunks(width)).enumerate() {
+        let weights = &mut weight[row / 2 * columns..][..columns];
+        let colours = &mut colour[row / 2 * columns * channels..][..columns * channels];
+        let cells = weights.iter_mut().zip(colours.chunks_exact_mut(channels));
+        for ((weight, colour), (pair, hidden)) in cells.zip(line.chunks(2 * channels).zip(hidden.chunks(2))) {
+            for (pixel, _) in pair.chunks_exact(channels).zip(hidden).filter(|(_, hidden)| !**hidden) {
+                *weight += 1.0;
+                colour.iter_mut().zip(pixel).for_each(|(sum, v)| *sum += f32::from(*v));
+            }
+        }
+    }
+    let mut level = Level { width: columns, height: rows, colour, weight };
+    level.settle(channels);
+    level
+}
+
+impl Level {
+    /// Sums of more than one become means.
+    fn settle(&mut self, channels: usize) {
+        for (weight, colour) in self.weight.iter_mut().zip(self.colour.chunks_exact_mut(channels)) {
+            if *weight > 1.0 {
+                colour.iter_mut().for_each(|v| *v /= *weight);
+                *weight = 1.0;
             }
         }
     }
@@ -66,12 +86,7 @@ fn pull(fine: &Level, channels: usize) -> Level {
             coarse.colour[at * channels..][..channels].iter_mut().zip(colour).for_each(|(sum, v)| *sum += v);
         }
     }
-    for (weight, colour) in coarse.weight.iter_mut().zip(coarse.colour.chunks_exact_mut(channels)) {
-        if *weight > 1.0 {
-            colour.iter_mut().for_each(|v| *v /= *weight);
-            *weight = 1.0;
-        }
-    }
+    coarse.settle(channels);
     coarse
 }
 

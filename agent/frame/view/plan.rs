@@ -76,11 +76,12 @@ impl Plan {
         let (pixels, _) = out.as_chunks_mut::<CHANNELS>();
         for (tap, pixel) in self.taps.iter().zip(pixels) {
             let at = tap.y as usize * stride + tap.x as usize * CHANNELS;
+            let (upper, lower) =
+                (&region[at..at + beside + CHANNELS], &region[at + below..at + below + beside + CHANNELS]);
             let (right, down) = (u32::from(tap.right), u32::from(tap.down));
             for (c, sample) in pixel.iter_mut().enumerate() {
-                let of = |at: usize| u32::from(region[at + c]);
-                let upper = of(at) * (256 - right) + of(at + beside) * right;
-                let lower = of(at + below) * (256 - right) + of(at + below + beside) * right;
+                let mix = |row: &[u8]| u32::from(row[c]) * (256 - right) + u32::from(row[beside + c]) * right;
+                let (upper, lower) = (mix(upper), mix(lower));
                 *sample = ((upper * (256 - down) + lower * down + (1 << 15)) >> 16) as u8;
             }
         }

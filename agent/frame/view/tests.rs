@@ -140,7 +140,8 @@ proptest! {
         let focal = f64::from(size.0.max(size.1)) * 0.9;
         let matrix = vec![focal, focal, f64::from(size.0) / 2.0, f64::from(size.1) / 2.0];
         let lens = LensKeys { size: [size.0, size.1], matrix, distortion: vec![k1, 0.0, 0.0, 0.0] };
-        let view = View::new(None, &[], Turn::default(), Some(lens.try_into().unwrap()));
+        let Ok(lens) = Lens::try_from(lens) else { return Ok(()) }; // too near to its fold
+        let view = View::new(None, &[], Turn::default(), Some(lens));
         let (laid, _) = lay(&view, size, &spec(Fit::Letterbox, 256, None)).unwrap();
         let side = size.0.min(size.1) as f32 * (0.02 + 0.15 * at[2]);
         let (x, y) = (at[0] * size.0 as f32, at[1] * size.1 as f32);
@@ -286,14 +287,13 @@ fn what_a_view_costs() {
         let begun = Instant::now();
         prepare(&picture, &view, &spec(Fit::Aspect, 320, None), &mut input).unwrap();
         let first = begun.elapsed().as_secs_f64() * 1000.0;
-        let mut times: Vec<f64> = (0..21)
-            .map(|_| {
-                let begun = Instant::now();
-                prepare(&picture, &view, &spec(Fit::Aspect, 320, None), &mut input).unwrap();
-                begun.elapsed().as_secs_f64() * 1000.0
-            })
-            .collect();
-        times.sort_by(f64::total_cmp);
-        println!("{name}: {:.2} ms a frame of 1920x1080, {first:.1} ms the first", times[10]);
+        // The quickest, since on a busy machine the others say how busy it is.
+        let mut best = f64::INFINITY;
+        for _ in 0..21 {
+            let begun = Instant::now();
+            prepare(&picture, &view, &spec(Fit::Aspect, 320, None), &mut input).unwrap();
+            best = best.min(begun.elapsed().as_secs_f64() * 1000.0);
+        }
+        println!("{name}: {best:.2} ms a frame of 1920x1080, {first:.1} ms the first");
     }
 }
