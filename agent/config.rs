@@ -17,7 +17,9 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 use thiserror::Error;
 
-pub use camera::{CameraConfig, FolderSource, RtspSource, SourceConfig, SyntheticSource, V4l2Source, VideoSource};
+pub use camera::{
+    CameraConfig, FolderSource, RtspSource, RtspTransport, SourceConfig, SyntheticSource, V4l2Source, VideoSource,
+};
 pub use mqtt::{MqttConfig, ProtocolVersion, ResultsMode};
 pub use update::UpdateConfig;
 pub use value::{ClassName, Milliseconds, Name};

@@ -24,6 +24,7 @@ mod poison;
 mod protocol;
 mod releases;
 mod rollout;
+mod rtsp;
 mod session;
 mod support;
 mod teaching;

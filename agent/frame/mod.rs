@@ -3,14 +3,18 @@
 //! A [`Frame`] is a picture that was received or decoded WHOLE. What could not be is a [`Captured::Unreadable`], which
 //! travels the same way and ends as "no verdict", so that an uninspected part is known.
 
+pub mod clock;
 pub mod folder;
 pub mod jpeg;
+pub mod rtsp;
 pub mod scene;
 pub mod slot;
 pub mod source;
 pub mod still;
 pub mod supervisor;
 pub mod synthetic;
+pub mod taint;
+pub mod v4l2;
 pub mod video;
 
 use std::sync::Arc;

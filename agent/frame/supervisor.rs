@@ -15,6 +15,7 @@ use std::time::{Duration, Instant, SystemTime};
 use anyhow::{Context, Result};
 use tracing::{info, warn};
 
+use super::clock::{SourceClock, Timeline};
 use super::slot::Slot;
 use super::source::{self, Next};
 use super::{Captured, Frame};
@@ -24,8 +25,9 @@ use crate::stop::Stop;
 
 /// Reader threads that hang in a driver.
 pub const MAX_STUCK: usize = 3;
-/// A camera that streamed this long is well again: its next failure starts at the first delay.
-const WELL_AFTER: Duration = Duration::from_secs(10);
+/// A camera that streamed this long is well again: its next failure starts at the first delay, so that one that fails again
+/// and again is opened once in three seconds at the most.
+const WELL_AFTER: Duration = Duration::from_secs(3);
 const TICK: Duration = Duration::from_millis(100);
 
 /// What a camera is doing.
@@ -60,6 +62,7 @@ pub struct Feed {
     pub slot: Slot<Captured>,
     status: Mutex<Status>,
     seq: AtomicU64,
+    timeline: Mutex<Timeline>,
     wake: Box<dyn Fn() + Send + Sync>,
 }
 
@@ -68,7 +71,14 @@ impl Feed {
     #[must_use]
     pub fn new(name: Arc<str>, wake: Box<dyn Fn() + Send + Sync>) -> Self {
         let status = Status { phase: Phase::Opening, reason: None, since: SystemTime::now(), reopened: 0 };
-        Self { name, slot: Slot::default(), status: Mutex::new(status), seq: AtomicU64::new(0), wake }
+        Self {
+            name,
+            slot: Slot::default(),
+            status: Mutex::new(status),
+            seq: AtomicU64::new(0),
+            timeline: Mutex::default(),
+            wake,
+        }
     }
 
     /// The state now.
@@ -87,9 +97,27 @@ impl Feed {
         status.reason = reason;
     }
 
-    /// Stamps a picture and puts it into the slot.
+    /// Puts a picture that is as old as its arrival into the slot.
     pub fn deliver(&self, next: Next) {
-        let (captured_at, captured) = (SystemTime::now(), Instant::now());
+        self.deliver_by(next, &mut SourceClock::default());
+    }
+
+    /// Stamps a picture, by the clock of its source where that has one, and puts it into the slot.
+    fn deliver_by(&self, next: Next, clock: &mut SourceClock) {
+        let device = match &next {
+            Next::Picture { clock, .. } => *clock,
+            Next::Unreadable { .. } => None,
+            Next::Idle | Next::Ended => return,
+        };
+        let stamp = {
+            let mut timeline = self.timeline.lock().unwrap_or_else(PoisonError::into_inner);
+            let (wall, arrival) = (SystemTime::now(), Instant::now());
+            timeline.stamp(clock.capture(device, arrival), arrival, wall)
+        };
+        if let Some(back) = stamp.stepped_back {
+            warn!(camera = %self.name, "the wall clock went back {:.1} s: times of pictures before and after are not in order", back.as_secs_f64());
+        }
+        let (captured_at, captured) = (stamp.captured_at, stamp.captured);
         let seq = || self.seq.fetch_add(1, Ordering::Relaxed);
         match next {
             Next::Picture { image, .. } => {
@@ -213,6 +241,7 @@ impl Reader {
         let limit = config.fps.map(|fps| Duration::from_secs_f64(1.0 / fps.get()));
         // The slower of the source's own pace and the limit.
         let pace = limit.max(source.pace()).unwrap_or_default();
+        let mut clock = SourceClock::default();
         let mut due = Instant::now();
         while !stop.is_set() {
             let early = due.saturating_duration_since(Instant::now());
@@ -238,7 +267,7 @@ impl Reader {
             self.first.get_or_init(Instant::now);
             // From the plan, not from now, so that the rate is kept on average; never further behind than one pace.
             due = (due + pace).max(Instant::now().checked_sub(pace).unwrap_or(due));
-            feed.deliver(next);
+            feed.deliver_by(next, &mut clock);
         }
         Ok(())
     }

@@ -4,6 +4,7 @@ pub mod broker;
 pub mod daemon;
 pub mod plant;
 pub mod proxy;
+pub mod rtsp;
 pub mod scripted;
 
 use std::net::TcpListener;
