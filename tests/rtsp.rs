@@ -143,7 +143,7 @@ fn times_are_in_order_whatever_the_stream_says() {
         .chain((0..20).map(|n| n * 9000)) // back to 0
         .chain([171_000; 10]) // the same again and again
         .chain((0..20).map(|n| 3_600 * 90_000 + n * 9000)) // an hour ahead
-        .chain((0..20).map(|n| u32::MAX - 90_000 + n * 9000)); // over the end of the counter
+        .chain((0..20).map(|n| (u32::MAX - 90_000).wrapping_add(n * 9000))); // over the end of the counter
     let sent = |stamp| Sent { stamp, wait: Duration::from_millis(100), whole: true };
     let mut script: Vec<Sent> = stamps.map(sent).collect();
     script[10].whole = false;

@@ -26,6 +26,8 @@ use crate::stop::Stop;
 
 /// How long packets that come out of order are waited for, over UDP.
 const REORDER: Duration = Duration::from_millis(200);
+/// A stream whose packets come must give a picture in this time: a decoder that starts midway waits for a key picture.
+const FIRST_KEY: Duration = Duration::from_secs(12);
 
 /// An open stream.
 pub struct Rtsp {
@@ -99,6 +101,7 @@ impl Rtsp {
     /// Fetches packets until a picture is decoded; `Some` is what is wrong with it.
     fn decode(&mut self) -> Result<Option<&'static str>> {
         self.deadline.set(self.read_timeout);
+        let began = Instant::now();
         let mut packet = av::Packet::empty();
         loop {
             match self.decoder.receive_frame(&mut self.frame) {
@@ -116,6 +119,13 @@ impl Rtsp {
             if packet.stream() != self.stream {
                 continue;
             }
+            if began.elapsed() > FIRST_KEY {
+                let seconds = FIRST_KEY.as_secs();
+                bail!(
+                    "what the server sends gives no picture for {seconds} s: let the camera send key pictures more often"
+                );
+            }
+            self.deadline.set(self.read_timeout);
             if packet.is_corrupt() {
                 self.taint.damaged(Instant::now());
             }
@@ -204,7 +214,6 @@ fn options(config: &RtspSource, open_timeout: Duration) -> av::Dictionary<'stati
     options.set("buffer_size", "4194304");
     // No longer than half the time-out may it look at the stream before it gives the first picture.
     options.set("analyzeduration", &(open_timeout / 2).as_micros().to_string());
-    options.set("fflags", "nobuffer");
     options
 }
 

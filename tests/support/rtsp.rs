@@ -91,7 +91,7 @@ fn play(mut stream: TcpStream, port: u16, script: &[Sent]) -> Option<()> {
                 return None;
             }
             if method.is_empty() {
-                method = line.split(' ').next()?.to_owned();
+                line.split(' ').next()?.clone_into(&mut method);
             }
             if line.starts_with("CSeq") {
                 number.clone_from(&line);
@@ -131,7 +131,7 @@ fn play(mut stream: TcpStream, port: u16, script: &[Sent]) -> Option<()> {
 /// A picture as one packet (RFC 4175), grey, in the frame of RTSP's interleaving.
 fn packet(number: u16, sent: Sent) -> Vec<u8> {
     let row = 2 * SIDE;
-    let mut rtp = vec![0x80, 96 | u8::from(sent.whole) << 7];
+    let mut rtp = vec![0x80, 0x60 | u8::from(sent.whole) << 7];
     rtp.extend(number.to_be_bytes());
     rtp.extend(sent.stamp.to_be_bytes());
     rtp.extend([0, 0, 0, 7, 0, 0]);

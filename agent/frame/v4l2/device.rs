@@ -44,7 +44,9 @@ impl Kernel {
     pub fn open(path: &Path) -> io::Result<Self> {
         let device = v4l::Device::with_path(path)?;
         let wanted = Capabilities::VIDEO_CAPTURE | Capabilities::STREAMING;
-        if !device.query_caps()?.capabilities.contains(wanted) {
+        let known =
+            device.query_caps().map_err(|e| io::Error::new(e.kind(), format!("it is no video device ({e})")))?;
+        if !known.capabilities.contains(wanted) {
             let words = "it gives no pictures (of the camera's devices, take the one that ends in index0)";
             return Err(io::Error::new(io::ErrorKind::Unsupported, words));
         }

@@ -7,7 +7,8 @@ use super::settings::Format;
 use crate::frame::{Image, PixelFormat, still};
 
 /// Formats that can be decoded, the best first.
-pub const KNOWN: [&[u8; 4]; 9] = [b"BGR3", b"RGB3", b"YUYV", b"UYVY", b"NV12", b"YU12", b"GREY", b"MJPG", b"JPEG"];
+pub const KNOWN: [[u8; 4]; 9] =
+    [*b"BGR3", *b"RGB3", *b"YUYV", *b"UYVY", *b"NV12", *b"YU12", *b"GREY", *b"MJPG", *b"JPEG"];
 
 /// Decodes a buffer.
 ///
@@ -73,8 +74,8 @@ mod tests {
     use super::*;
     use crate::frame::jpeg;
 
-    fn format(fourcc: &[u8; 4], stride: u32) -> Format {
-        Format { fourcc: *fourcc, width: 4, height: 2, stride }
+    fn format(fourcc: [u8; 4], stride: u32) -> Format {
+        Format { fourcc, width: 4, height: 2, stride }
     }
 
     #[test]
@@ -88,20 +89,20 @@ mod tests {
             (b"RGB3", [128; 24].to_vec()),
             (b"GREY", [128; 8].to_vec()),
         ] {
-            let image = decode(&format(fourcc, 0), &bytes, 100).unwrap();
+            let image = decode(&format(*fourcc, 0), &bytes, 100).unwrap();
             assert_eq!(image.pixels.len(), 8 * image.format.channels());
             // Video levels 16 to 235 become 0 to 255.
             assert!(image.pixels.iter().all(|p| (126..=132).contains(p)), "{fourcc:?} {:?}", image.pixels);
-            let cut = decode(&format(fourcc, 0), &bytes[..bytes.len() - 1], 100).unwrap_err();
+            let cut = decode(&format(*fourcc, 0), &bytes[..bytes.len() - 1], 100).unwrap_err();
             assert!(cut.contains("cut off"), "{cut}");
-            assert!(decode(&format(fourcc, 0), &bytes, 7).unwrap_err().contains("over the limit"));
+            assert!(decode(&format(*fourcc, 0), &bytes, 7).unwrap_err().contains("over the limit"));
         }
     }
 
     #[test]
     fn padding_between_rows_is_left_out() {
         let bytes = [1, 2, 3, 4, 0, 0, 5, 6, 7, 8];
-        assert_eq!(decode(&format(b"GREY", 6), &bytes, 100).unwrap().pixels, [1, 2, 3, 4, 5, 6, 7, 8]);
+        assert_eq!(decode(&format(*b"GREY", 6), &bytes, 100).unwrap().pixels, [1, 2, 3, 4, 5, 6, 7, 8]);
     }
 
     #[test]
@@ -117,8 +118,8 @@ mod tests {
         let mut bytes = jpeg::encode(&grey, 90).unwrap();
         let whole = bytes.len();
         bytes.extend([0; 64]);
-        assert_eq!(decode(&format(b"MJPG", 0), &bytes, 1000).unwrap().width, 16);
-        assert!(decode(&format(b"MJPG", 0), &bytes[..whole - 8], 1000).unwrap_err().contains("cut off"));
-        assert!(decode(&format(b"MJPG", 0), &[0; 8], 1000).is_err());
+        assert_eq!(decode(&format(*b"MJPG", 0), &bytes, 1000).unwrap().width, 16);
+        assert!(decode(&format(*b"MJPG", 0), &bytes[..whole - 8], 1000).unwrap_err().contains("cut off"));
+        assert!(decode(&format(*b"MJPG", 0), &[0; 8], 1000).is_err());
     }
 }

@@ -8,6 +8,7 @@ use tracing::warn;
 
 use super::pixels::KNOWN;
 use crate::config::V4l2Source;
+use crate::config::value::Side;
 
 /// What a device sends.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -102,20 +103,20 @@ fn format(device: &mut impl Device, config: &V4l2Source) -> Result<Format> {
     // What can be decoded: the format that it has, else the best that it offers.
     let usual = || {
         let offers = device.offers();
-        let known = KNOWN.iter().find(|known| offers.iter().any(|offer| offer.fourcc == ***known));
-        if KNOWN.contains(&&now.fourcc) { now.fourcc } else { known.map_or(now.fourcc, |known| **known) }
+        let known = KNOWN.into_iter().find(|known| offers.iter().any(|offer| offer.fourcc == *known));
+        if KNOWN.contains(&now.fourcc) { now.fourcc } else { known.unwrap_or(now.fourcc) }
     };
     let fourcc = wanted.unwrap_or_else(usual);
-    let width = config.width.map_or(now.width, |n| n.get());
-    let height = config.height.map_or(now.height, |n| n.get());
+    let width = config.width.map_or(now.width, Side::get);
+    let height = config.height.map_or(now.height, Side::get);
     let asked = Format { fourcc, width, height, stride: 0 };
     let got = device.set_format(&asked).context("its format cannot be set: does another program use it?")?;
     if (got.fourcc, got.width, got.height) != (fourcc, width, height) {
         bail!("it does not offer {}, but would give {}; it offers: {}", words(&asked), words(&got), offered(device));
     }
-    if !KNOWN.contains(&&got.fourcc) {
-        let known = KNOWN.map(|known| letters(known)).join(", ");
-        bail!("its format {} cannot be decoded, only {known}; it offers: {}", letters(&got.fourcc), offered(device));
+    if !KNOWN.contains(&got.fourcc) {
+        let known = KNOWN.map(letters).join(", ");
+        bail!("its format {} cannot be decoded, only {known}; it offers: {}", letters(got.fourcc), offered(device));
     }
     Ok(got)
 }
@@ -171,24 +172,24 @@ fn describe(control: &Control) -> String {
     format!("`{}` ({range})", variable(&control.name))
 }
 
-fn letters(fourcc: &[u8; 4]) -> String {
-    String::from_utf8_lossy(fourcc).trim_end().to_owned()
+fn letters(fourcc: [u8; 4]) -> String {
+    String::from_utf8_lossy(&fourcc).trim_end().to_owned()
 }
 
 fn words(format: &Format) -> String {
-    format!("{}x{} {}", format.width, format.height, letters(&format.fourcc))
+    format!("{}x{} {}", format.width, format.height, letters(format.fourcc))
 }
 
 fn offered(device: &impl Device) -> String {
     let offers = device.offers();
-    let all = offers.iter().map(|offer| format!("{} {}", letters(&offer.fourcc), offer.sizes.join(", ")));
+    let all = offers.iter().map(|offer| format!("{} {}", letters(offer.fourcc), offer.sizes.join(", ")));
     all.collect::<Vec<_>>().join("; ")
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::value::{FourCc, Rate, Seconds, Side};
+    use crate::config::value::{FourCc, Rate, Seconds};
     use std::cell::RefCell;
     use std::io::{Error, Result as Answer};
 
