@@ -21,7 +21,9 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-pub use camera::{CameraConfig, FolderSource, RtspSource, SourceConfig, SyntheticSource, V4l2Source, VideoSource};
+pub use camera::{
+    CameraConfig, FolderSource, RtspSource, RtspTransport, SourceConfig, SyntheticSource, V4l2Source, VideoSource,
+};
 pub use genicam::{Auto, GenicamSource, TriggerMode};
 pub use health::HealthConfig;
 pub use mqtt::{MqttConfig, ProtocolVersion, ResultsMode};

@@ -28,6 +28,7 @@ mod protocol;
 mod releases;
 mod reload;
 mod rollout;
+mod rtsp;
 mod session;
 mod support;
 mod teaching;

@@ -1,5 +1,6 @@
 //! `[[cameras]]`: what each kind of source needs.
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -168,6 +169,7 @@ impl SourceConfig {
     #[must_use]
     pub fn own_timeout(&self) -> Duration {
         match self {
+            Self::V4l2(v4l2) => Duration::from_secs_f64(v4l2.read_timeout_s.get()),
             Self::Rtsp(rtsp) => Duration::from_secs_f64(rtsp.open_timeout_s.get().max(rtsp.read_timeout_s.get())),
             Self::Genicam(genicam) => genicam.own_timeout(),
             _ => Duration::ZERO,
@@ -252,6 +254,19 @@ pub struct V4l2Source {
     /// Four letters, for instance MJPG or YUYV.
     #[serde(default)]
     pub format: Option<FourCc>,
+    /// Pictures a second that the camera takes.
+    #[serde(default)]
+    pub fps: Option<Rate>,
+    /// Values of controls, by the names that `v4l2-ctl --list-ctrls` prints; set in this order by name.
+    #[serde(default)]
+    pub controls: BTreeMap<String, i64>,
+    /// A camera that sends nothing for this time is given up. Longer for one that is triggered.
+    #[serde(default = "v4l2_read")]
+    pub read_timeout_s: Seconds,
+}
+
+fn v4l2_read() -> Seconds {
+    Seconds::of(5.0)
 }
 
 /// `source.rtsp`
@@ -260,6 +275,9 @@ pub struct V4l2Source {
 pub struct RtspSource {
     /// `rtsp://host[:port]/path`, without user and password.
     pub url: RtspUrl,
+    /// How the pictures travel.
+    #[serde(default)]
+    pub transport: RtspTransport,
     /// User name.
     #[serde(default)]
     pub user: Option<String>,
@@ -272,6 +290,17 @@ pub struct RtspSource {
     /// A stream that sends nothing for this time is given up.
     #[serde(default = "rtsp_read")]
     pub read_timeout_s: Seconds,
+}
+
+/// How the pictures of an RTSP stream travel.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum RtspTransport {
+    /// In the connection of the commands: nothing is lost, and what is late holds up what follows.
+    #[default]
+    Tcp,
+    /// Packets of their own: what is late is lost.
+    Udp,
 }
 
 fn rtsp_open() -> Seconds {

@@ -141,6 +141,7 @@ fn a_password_reaches_the_address_and_no_message() {
     std::fs::write(&file, "p@ss/word\nsecond line\n").unwrap();
     let source = RtspSource {
         url: value::RtspUrl::new("rtsp://cam:554/s").unwrap(),
+        transport: RtspTransport::default(),
         user: Some("me".into()),
         password_file: Some(file),
         open_timeout_s: value::Seconds::of(1.0),

@@ -196,7 +196,8 @@ text!(/// The address of a stream, without secrets.
     RtspUrl, "^rtsps?://[^@/]+(/.*)?$",
     |t| t.split_once("://").is_some_and(|(scheme, rest)| {
         let host = rest.split('/').next().unwrap_or("");
-        matches!(scheme, "rtsp" | "rtsps") && !host.is_empty() && !host.contains('@')
+        let printable = t.chars().all(|c| !c.is_control());
+        matches!(scheme, "rtsp" | "rtsps") && !host.is_empty() && !host.contains('@') && printable
     }),
     "write rtsp://HOST[:PORT]/PATH; user and password go into `user` and `password_file`");
 text!(/// The address of a broker, without secrets.

@@ -5,9 +5,12 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
+use super::clock::{SourceClock, Timeline};
 use super::slot::Slot;
 use super::source::{FrameSource, Next, Transport};
 use super::{Captured, Frame};
+use tracing::warn;
+
 use crate::config::TriggerConfig;
 use crate::trigger::timer::Timer;
 use crate::trigger::{Fired, Gate, Refused, TriggerCounts};
@@ -55,6 +58,7 @@ pub struct Feed {
     status: Mutex<Status>,
     trouble: Mutex<Option<String>>,
     seq: AtomicU64,
+    timeline: Mutex<Timeline>,
     wake: Box<dyn Fn() + Send + Sync>,
 }
 
@@ -80,6 +84,7 @@ impl Feed {
             status: Mutex::new(status),
             trouble: Mutex::default(),
             seq: AtomicU64::new(0),
+            timeline: Mutex::default(),
             wake,
         }
     }
@@ -221,9 +226,28 @@ impl Feed {
         (self.wake)();
     }
 
-    /// Stamps a picture and puts it where inspection takes it, if it is one that is inspected.
+    /// Takes a picture that is as old as its arrival.
     pub fn deliver(&self, next: Next) {
-        let (captured_at, captured) = (SystemTime::now(), Instant::now());
+        self.deliver_by(next, &mut SourceClock::default());
+    }
+
+    /// Stamps a picture, by the clock of its source where that has one, and puts it where inspection takes it, if it is one that is
+    /// inspected.
+    pub(super) fn deliver_by(&self, next: Next, clock: &mut SourceClock) {
+        let device = match &next {
+            Next::Picture { clock, .. } => *clock,
+            Next::Unreadable { .. } => None,
+            Next::Idle | Next::Ended => return,
+        };
+        let stamp = {
+            let mut timeline = self.timeline.lock().unwrap_or_else(PoisonError::into_inner);
+            let (wall, arrival) = (SystemTime::now(), Instant::now());
+            timeline.stamp(clock.capture(device, arrival), arrival, wall)
+        };
+        if let Some(back) = stamp.stepped_back {
+            warn!(camera = %self.name, "the wall clock went back {:.1} s: times of pictures before and after are not in order", back.as_secs_f64());
+        }
+        let (captured_at, captured) = (stamp.captured_at, stamp.captured);
         let (image, unreadable) = match next {
             Next::Picture { image, .. } => (Some(image), None),
             Next::Unreadable { origin, reason } => (None, Some((origin, reason))),

@@ -4,16 +4,20 @@
 //! travels the same way and ends as "no verdict", so that an uninspected part is known; and so does a part of which no picture
 //! came, a [`Captured::Missed`].
 
+pub mod clock;
 pub mod feed;
 pub mod folder;
 pub mod genicam;
 pub mod jpeg;
+pub mod rtsp;
 pub mod scene;
 pub mod slot;
 pub mod source;
 pub mod still;
 pub mod supervisor;
 pub mod synthetic;
+pub mod taint;
+pub mod v4l2;
 pub mod video;
 pub mod view;
 

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Error;
 
-use super::{Image, folder, genicam, synthetic, video};
+use super::{Image, folder, genicam, rtsp, synthetic, v4l2, video};
 use crate::config::{Limits, SourceConfig};
 use crate::stop::Stop;
 
@@ -71,7 +71,7 @@ impl std::ops::Add for Transport {
 }
 
 /// An open camera. Lives on its capture thread and may block there.
-pub trait FrameSource: Send {
+pub trait FrameSource {
     /// The next picture; blocks until there is one, at most for the source's own time-out. A live source passes over
     /// a picture that comes before `due`, undecoded, and says [`Next::Idle`]; of any other the caller asks for none before.
     ///
@@ -116,9 +116,9 @@ pub trait FrameSource: Send {
 pub fn open(config: &SourceConfig, limits: &Limits, stop: &Stop) -> Result<Box<dyn FrameSource>, Error> {
     Ok(match config {
         SourceConfig::Folder(folder) => Box::new(folder::Folder::open(folder, limits.max_pixels(), stop.clone())?),
-        SourceConfig::Video(file) => Box::new(video::Video::open_file(file, limits)?),
-        SourceConfig::V4l2(device) => Box::new(video::Video::open_v4l2(device, limits)?),
-        SourceConfig::Rtsp(stream) => Box::new(video::Video::open_rtsp(stream, limits)?),
+        SourceConfig::Video(file) => Box::new(video::Video::open(file, limits)?),
+        SourceConfig::V4l2(device) => Box::new(v4l2::V4l2::open(device, limits)?),
+        SourceConfig::Rtsp(stream) => Box::new(rtsp::Rtsp::open(stream, limits, stop.clone())?),
         SourceConfig::Genicam(camera) => return genicam::open(camera, limits, stop),
         SourceConfig::Synthetic(scene) => Box::new(synthetic::Synthetic::new(scene)),
     })

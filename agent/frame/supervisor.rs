@@ -15,6 +15,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result};
 use tracing::{info, warn};
 
+use super::clock::SourceClock;
 use super::feed::{Feed, Phase};
 use super::source::{self, Next};
 use crate::backoff::Backoff;
@@ -23,8 +24,9 @@ use crate::stop::Stop;
 
 /// Reader threads that hang in a driver.
 pub const MAX_STUCK: usize = 3;
-/// A camera that streamed this long is well again: its next failure starts at the first delay.
-const WELL_AFTER: Duration = Duration::from_secs(10);
+/// A camera that streamed this long is well again: its next failure starts at the first delay, so that one that fails again
+/// and again is opened once in three seconds at the most.
+const WELL_AFTER: Duration = Duration::from_secs(3);
 const TICK: Duration = Duration::from_millis(100);
 /// At the end a reader has this long to let go of its camera, so that the next program can have it at once.
 const FAREWELL: Duration = Duration::from_millis(800);
@@ -144,6 +146,7 @@ impl Reader {
         let limit = config.fps.map(|fps| Duration::from_secs_f64(1.0 / fps.get()));
         // The slower of the source's own pace and the limit.
         let pace = limit.max(source.pace()).unwrap_or_default();
+        let mut clock = SourceClock::default();
         let mut due = Instant::now();
         while !stop.is_set() {
             let early = due.saturating_duration_since(Instant::now());
@@ -179,7 +182,7 @@ impl Reader {
             self.first.get_or_init(Instant::now);
             // From the plan, not from now, so that the rate is kept on average; never further behind than one pace.
             due = (due + pace).max(Instant::now().checked_sub(pace).unwrap_or(due));
-            feed.deliver(next);
+            feed.deliver_by(next, &mut clock);
         }
         Ok(())
     }

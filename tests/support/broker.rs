@@ -116,6 +116,11 @@ impl Subscriber {
         self.lines.lock().unwrap().clone()
     }
 
+    /// How many messages have come.
+    pub fn count(&self) -> usize {
+        self.lines.lock().unwrap().len()
+    }
+
     /// Those payloads that are JSON.
     pub fn json(&self) -> Vec<Value> {
         self.messages().iter().filter_map(|(_, payload)| serde_json::from_slice(payload).ok()).collect()

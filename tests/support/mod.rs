@@ -6,6 +6,7 @@ pub mod daemon;
 pub mod genicam;
 pub mod plant;
 pub mod proxy;
+pub mod rtsp;
 pub mod scripted;
 
 use std::net::TcpListener;
