@@ -65,7 +65,10 @@ impl Rtsp {
             move || stop.is_set() || deadline.has_passed()
         };
         let opened = av::format::input_with_interrupt_and_dictionary(&url, interrupt, options(config, open_timeout));
-        let input = opened.map_err(|e| anyhow!("{}: {}", config.host(), explain(e, config)))?;
+        // Interrupted while it waits for an answer, FFmpeg calls that invalid data.
+        let late = deadline.has_passed();
+        let reason = |e| if late { silent(open_timeout, config.transport) } else { explain(e, config) };
+        let input = opened.map_err(|e| anyhow!("{}: {}", config.host(), reason(e)))?;
         let stream = input.streams().best(av::media::Type::Video);
         let Some(stream) = stream else {
             bail!("{}: the server has no video stream at this path", config.host());
