@@ -119,7 +119,7 @@ fn it_is_known_by_each_of_its_names_and_set_as_asked() {
         ("\"SET1\", gain = 99.0", "gain: 99 is out of the camera's range, 0 to 10"),
         ("\"SET1\", exposure_auto = \"continuous\"", "no ExposureAuto"),
         ("\"SET1\", pixel_format = \"Mono12p\"", "has no Mono12p; it has BayerBG8"),
-        ("\"SET1\", width = 9000", "Width: 9000 is out of the camera's range, 1 to "),
+        ("\"SET1\", width = 9000", "width: 9000 is out of the camera's range, 1 to "),
         ("\"SET1\", chunks = [\"Timestamp\"]", "chunks: the camera appends no data"),
         ("\"SET1\", trigger = \"line\", trigger_source = \"Line7\"", "has no Line7; it has Line0"),
         (
@@ -127,7 +127,10 @@ fn it_is_known_by_each_of_its_names_and_set_as_asked() {
             "it has RisingEdge",
         ),
         ("\"SET1\", features = { Sharpness = 1 }", "features.Sharpness: the camera has no such feature"),
-        ("\"SET1\", features = { BinningVertical = 99 }", "BinningVertical: 99 is out of the camera's range, 1 to 16"),
+        (
+            "\"SET1\", features = { BinningVertical = 99 }",
+            "features.BinningVertical: 99 is out of the camera's range, 1 to 16",
+        ),
         ("\"SET1\", features = { TestBoolean = 3 }", "it takes true or false, not 3"),
         ("\"SET1\", features = { GainAuto = \"Sometimes\" }", "has no Sometimes; it has Off, Once, Continuous"),
         ("\"absent\"", "no GenICam camera \"absent\" answers"),

@@ -31,7 +31,7 @@ pub fn configure(camera: &Camera, config: &GenicamSource) -> Result<()> {
     trigger(camera, config)?;
     if let Some(rate) = config.frame_rate {
         let bounds = camera.frame_rate_bounds().map_err(refused).context("frame_rate: the camera has none")?;
-        within("frame_rate", rate.get(), bounds)?;
+        within(rate.get(), bounds).context("frame_rate")?;
         camera.set_frame_rate(rate.get()).map_err(refused).context("frame_rate")?;
         rounded("frame_rate", rate.get(), camera.frame_rate().ok());
     }
@@ -70,8 +70,8 @@ fn refused(error: glib::Error) -> anyhow::Error {
     anyhow!("{}", error.message())
 }
 
-fn within<T: PartialOrd + Display + Copy>(name: &str, value: T, (low, high): (T, T)) -> Result<()> {
-    ensure!((&low..=&high).contains(&&value), "{name}: {value} is out of the camera's range, {low} to {high}");
+fn within<T: PartialOrd + Display + Copy>(value: T, (low, high): (T, T)) -> Result<()> {
+    ensure!((&low..=&high).contains(&&value), "{value} is out of the camera's range, {low} to {high}");
     Ok(())
 }
 
@@ -119,7 +119,7 @@ fn feature(camera: &Camera, name: &str, value: &FeatureValue) -> Result<()> {
             FeatureValue::Integer(number) => *number as f64,
             _ => return Err(takes("a number")),
         };
-        within(name, number, camera.float_bounds(name).map_err(refused)?)?;
+        within(number, camera.float_bounds(name).map_err(refused)?)?;
         camera.set_float(name, number).map_err(refused)?;
         rounded(name, number, camera.float(name).ok());
     } else if node.is::<GcInteger>() {
@@ -136,10 +136,10 @@ fn feature(camera: &Camera, name: &str, value: &FeatureValue) -> Result<()> {
 
 fn integer(camera: &Camera, name: &str, value: i64) -> Result<()> {
     let (low, high) = camera.integer_bounds(name).map_err(refused)?;
-    within(name, value, (low, high))?;
+    within(value, (low, high))?;
     camera.set_integer(name, value).map_err(refused).with_context(|| match camera.integer_increment(name) {
-        Ok(step @ 2..) => format!("{name}: {value} was not taken; the camera goes in steps of {step} from {low}"),
-        _ => format!("{name}: {value} was not taken"),
+        Ok(step @ 2..) => format!("{value} was not taken; the camera goes in steps of {step} from {low}"),
+        _ => format!("{value} was not taken"),
     })?;
     rounded(name, value as f64, camera.integer(name).map(|made| made as f64).ok());
     Ok(())
@@ -162,9 +162,11 @@ fn pixel_format(camera: &Camera, config: &GenicamSource) -> Result<()> {
 }
 
 fn region(camera: &Camera, config: &GenicamSource) -> Result<()> {
-    let sides =
-        [("Width", "OffsetX", config.width, config.offset_x), ("Height", "OffsetY", config.height, config.offset_y)];
-    for (size, offset, pixels, start) in sides {
+    let sides = [
+        ("Width", "OffsetX", "offset_x", config.width, config.offset_x),
+        ("Height", "OffsetY", "offset_y", config.height, config.offset_y),
+    ];
+    for (size, offset, key, pixels, start) in sides {
         if let Some(pixels) = pixels {
             // How large it may be depends on where it begins.
             if camera.is_feature_available(offset).unwrap_or(false) {
@@ -174,7 +176,7 @@ fn region(camera: &Camera, config: &GenicamSource) -> Result<()> {
             integer(camera, size, i64::from(pixels.get())).with_context(|| size.to_lowercase())?;
         }
         if let Some(start) = start {
-            integer(camera, offset, start.get()).with_context(|| offset.to_owned())?;
+            integer(camera, offset, start.get()).with_context(|| key.to_owned())?;
         }
     }
     Ok(())
@@ -199,7 +201,7 @@ fn exposure(camera: &Camera, config: &GenicamSource) -> Result<()> {
     }
     if let Some(time) = config.exposure_us {
         let bounds = camera.exposure_time_bounds().map_err(refused).context("exposure_us: the camera has none")?;
-        within("exposure_us", time.get(), bounds)?;
+        within(time.get(), bounds).context("exposure_us")?;
         camera.set_exposure_time(time.get()).map_err(refused).context("exposure_us")?;
         rounded("exposure_us", time.get(), camera.exposure_time().ok());
     }
@@ -217,7 +219,7 @@ fn gain(camera: &Camera, config: &GenicamSource) -> Result<()> {
     }
     if let Some(gain) = config.gain {
         let bounds = camera.gain_bounds().map_err(refused).context("gain: the camera has none")?;
-        within("gain", gain.get(), bounds)?;
+        within(gain.get(), bounds).context("gain")?;
         camera.set_gain(gain.get()).map_err(refused).context("gain")?;
         rounded("gain", gain.get(), camera.gain().ok());
     }

@@ -95,3 +95,17 @@ pub fn open(_: &GenicamSource, _: &Limits, _: &Stop) -> Result<Box<dyn FrameSour
 pub fn list() -> Result<Vec<(Device, Reach)>> {
     anyhow::bail!(WITHOUT)
 }
+
+#[cfg(all(test, not(feature = "genicam")))]
+mod tests {
+    use super::*;
+    use crate::config::value::DeviceKey;
+
+    #[test]
+    fn a_build_without_it_says_what_is_missing() {
+        let config = GenicamSource::new(DeviceKey::new("T1").unwrap());
+        let error = open(&config, &Limits::default(), &Stop::default()).map(drop).unwrap_err().to_string();
+        assert!(error.contains("--features genicam") && error.contains("libaravis-dev"), "{error}");
+        assert_eq!(list().unwrap_err().to_string(), error);
+    }
+}
