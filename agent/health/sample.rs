@@ -190,7 +190,9 @@ mod tests {
             let pixels: Vec<u8> = (0..bytes).map(|n| (n * n) as u8 ^ seed).collect();
             let sample = Sample::of(&image(width, height, format, pixels.clone()));
             let mean = pixels.iter().map(|v| f32::from(*v)).sum::<f32>() / bytes as f32 / 255.0;
-            assert!(format != PixelFormat::Mono8 || (sample.tones.mean - mean).abs() < 1e-3);
+            // Of larger ones what is left at the edges does not count.
+            let is_whole = format == PixelFormat::Mono8 && width.max(height) <= 160;
+            assert!(!is_whole || (sample.tones.mean - mean).abs() < 1e-3);
             assert!(sample.edges.is_none_or(|e| e.slope.is_finite() && e.loss.is_finite()));
         }
     }
