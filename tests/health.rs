@@ -14,9 +14,11 @@ use inspectd::health::{Fault, Sample, Watch};
 use rand::rngs::StdRng;
 use rand::seq::SliceRandom;
 use rand::{RngExt, SeedableRng};
-use serde_json::Value;
+use serde_json::{Value, json};
 
-use crate::support::{data, soak};
+use crate::commands::Room;
+use crate::support::daemon::{Daemon, config};
+use crate::support::{data, eventually, soak};
 
 /// Good frames that are shown before a fault.
 const BEFORE: usize = 100;
@@ -552,4 +554,40 @@ fn a_picture_costs_little() {
             assert!(measure[49] < Duration::from_millis(20), "{:?}", measure[49]);
         }
     }
+}
+
+#[test]
+fn a_frozen_camera_is_an_alarm_and_nothing_that_it_shows_is_trusted() {
+    let (room, dir) = (Room::new(), tempfile::tempdir().unwrap());
+    let health = "[cameras.health]\nenabled = true\nfrozen_after_s = 1.0\nfrozen_after_frames = 5\n";
+    let scene = |speed: &str| {
+        format!(
+            "[[cameras]]\nname = \"strip\"\nsource.synthetic = {{ rate = 10.0, width = 320, height = 240, speed = {speed} }}\n{health}"
+        )
+    };
+    let write = |speed: &str| config(dir.path(), &room.broker.url(), &scene(speed));
+    let results = room.broker.subscribe("inspect/v1/test/gw/cameras/strip/results");
+    let events = room.broker.subscribe("inspect/v1/test/gw/events");
+    let daemon = Daemon::start(&write("0.0"));
+    let about = |transition: &str| {
+        let all = events.json();
+        all.into_iter().find(|e| e["class"] == "frozen" && e["transition"] == transition)
+    };
+    let raised = eventually(40, "the alarm", || about("raised"));
+    assert_eq!((&raised["kind"], &raised["severity"]), (&json!("camera"), &json!("major")));
+    assert!(raised["image"].is_string() && raised["reason"].as_str().unwrap().contains("same picture"), "{raised}");
+    let state = || room.broker.retained("inspect/v1/test/gw/cameras/strip/state");
+    let frozen = eventually(10, "the state", || state().filter(|s| s["state"] == "frozen"));
+    assert_eq!(frozen["faults"], json!(["frozen"]));
+    assert!(frozen["picture"]["same_s"].as_f64() >= Some(1.0), "{frozen}");
+    eventually(10, "results are marked", || {
+        results.json().iter().any(|r| r["untrusted"] == json!(["frozen"])).then_some(())
+    });
+    // The agent is killed meanwhile: the alarm is there, and ends when the picture is well again.
+    daemon.kill();
+    let daemon = Daemon::start(&write("24.0"));
+    let cleared = eventually(60, "the alarm ends", || about("cleared"));
+    assert_eq!(cleared["alarm"], raised["alarm"]);
+    eventually(20, "the state", || state().filter(|s| s["state"] == "streaming" && s["faults"].is_null()));
+    assert!(daemon.terminate(5).success());
 }

@@ -17,6 +17,7 @@ mod demo;
 mod disks;
 mod evaluation;
 mod extraction;
+mod fairness;
 mod false_alarms;
 #[cfg(feature = "genicam")]
 mod genicam;

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
 
 use super::fair::Account;
 use crate::config::CameraConfig;
@@ -54,6 +55,8 @@ pub struct Lane {
 /// The health of a camera's picture.
 struct Health {
     watch: Watch,
+    /// From when its time counts.
+    since: Instant,
     figures: Figures,
     /// What is wrong, and why, in words.
     active: BTreeMap<Fault, String>,
@@ -62,7 +65,12 @@ struct Health {
 impl Health {
     fn of(settings: &Settings) -> Option<Self> {
         let config = settings.camera.watched()?;
-        Some(Self { watch: Watch::new(config), figures: Figures::default(), active: BTreeMap::new() })
+        Some(Self {
+            watch: Watch::new(config),
+            since: Instant::now(),
+            figures: Figures::default(),
+            active: BTreeMap::new(),
+        })
     }
 }
 
@@ -176,10 +184,11 @@ impl Lane {
     }
 
     /// The next picture's health, in the order of the stream; nothing where that is not watched.
-    pub(super) fn watch(&self, sample: Sample, seconds: f64) -> Option<Report> {
+    pub(super) fn watch(&self, sample: &Sample, captured: Instant) -> Option<Report> {
         let mut health = self.health();
         let health = health.as_mut()?;
-        let report = health.watch.see(&sample, seconds);
+        let seconds = captured.saturating_duration_since(health.since).as_secs_f64();
+        let report = health.watch.see(sample, seconds);
         health.figures = report.figures;
         for change in &report.changes {
             if change.began {

@@ -16,7 +16,7 @@ mod lane;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::mpsc::SyncSender;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use tracing::warn;
 
@@ -270,11 +270,9 @@ fn judge(inspector: &Inspector, captured: Captured, looked: Result<Looked, Strin
     let begun = Instant::now();
     let mut health = None;
     let judged = looked.and_then(|(placement, sample)| {
-        let seconds = match &captured {
-            Captured::Frame(frame) => frame.captured_at.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64(),
-            _ => 0.0,
-        };
-        health = sample.and_then(|sample| ticket.lane.watch(sample, seconds));
+        if let (Some(sample), Captured::Frame(frame)) = (sample, &captured) {
+            health = ticket.lane.watch(&sample, frame.captured);
+        }
         let is_trusted = health.as_ref().is_none_or(|report: &Report| report.active.is_empty());
         let judge = turn.judge_of(&ticket.settings, inspector.generation);
         let judge =
