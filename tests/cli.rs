@@ -132,7 +132,19 @@ fn only_the_rooms_of_the_architecture_know_the_libraries() {
         for (library, rooms) in [
             ("rumqttc::", &["agent/mqtt/link/"][..]),
             ("ort::", &["agent/model/runtime.rs"]),
-            ("opencv::", &["agent/frame/video.rs", "agent/frame/genicam/pixels.rs", "agent/model/preprocess.rs"]),
+            (
+                "opencv::",
+                &[
+                    "agent/frame/video.rs",
+                    "agent/frame/genicam/pixels.rs",
+                    "agent/frame/v4l2/pixels.rs",
+                    "agent/frame/view/",
+                    "agent/model/preprocess.rs",
+                ],
+            ),
+            ("ffmpeg_next", &["agent/frame/rtsp.rs"]),
+            ("v4l::", &["agent/frame/v4l2/"]),
+            ("gpiocdev::", &["agent/trigger/line.rs"]),
             ("aravis::", &["agent/frame/genicam/"]),
             ("rusqlite::", &["agent/outbox/"]),
         ] {

@@ -18,7 +18,7 @@ use serde_json::{Value, json};
 
 use crate::commands::Room;
 use crate::support::daemon::{Daemon, config};
-use crate::support::{data, eventually, soak};
+use crate::support::{data, eventually, picture, soak};
 
 /// Good frames that are shown before a fault.
 const BEFORE: usize = 100;
@@ -560,15 +560,21 @@ fn a_picture_costs_little() {
 fn a_frozen_camera_is_an_alarm_and_nothing_that_it_shows_is_trusted() {
     let (room, dir) = (Room::new(), tempfile::tempdir().unwrap());
     let health = "[cameras.health]\nenabled = true\nfrozen_after_s = 1.0\nfrozen_after_frames = 5\n";
-    let scene = |speed: &str| {
-        format!(
-            "[[cameras]]\nname = \"strip\"\nsource.synthetic = {{ rate = 10.0, width = 320, height = 240, speed = {speed} }}\n{health}"
-        )
+    // Sixty pictures that differ by their noise, and then the last one again and again.
+    let names: Vec<String> = (0..60).map(|n| format!("{n}.jpg")).collect();
+    for (n, name) in (0_u32..).zip(&names) {
+        picture(&dir.path().join(name), n, false);
+    }
+    std::fs::write(dir.path().join("well"), names.join("\n")).unwrap();
+    std::fs::write(dir.path().join("stands"), [names.join("\n"), "\n59.jpg".repeat(200)].concat()).unwrap();
+    let write = |list: &str| {
+        let source = format!("{{ path = \".\", list = \"{list}\", loop = true, rate = 10.0 }}");
+        let camera = format!("[[cameras]]\nname = \"strip\"\nsource.folder = {source}\n{health}");
+        config(dir.path(), &room.broker.url(), &camera)
     };
-    let write = |speed: &str| config(dir.path(), &room.broker.url(), &scene(speed));
     let results = room.broker.subscribe("inspect/v1/test/gw/cameras/strip/results");
     let events = room.broker.subscribe("inspect/v1/test/gw/events");
-    let daemon = Daemon::start(&write("0.0"));
+    let daemon = Daemon::start(&write("stands"));
     let about = |transition: &str| {
         let all = events.json();
         all.into_iter().find(|e| e["class"] == "frozen" && e["transition"] == transition)
@@ -585,7 +591,7 @@ fn a_frozen_camera_is_an_alarm_and_nothing_that_it_shows_is_trusted() {
     });
     // The agent is killed meanwhile: the alarm is there, and ends when the picture is well again.
     daemon.kill();
-    let daemon = Daemon::start(&write("24.0"));
+    let daemon = Daemon::start(&write("well"));
     let cleared = eventually(60, "the alarm ends", || about("cleared"));
     assert_eq!(cleared["alarm"], raised["alarm"]);
     eventually(20, "the state", || state().filter(|s| s["state"] == "streaming" && s["faults"].is_null()));

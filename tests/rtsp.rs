@@ -144,10 +144,8 @@ fn times_are_in_order_whatever_the_stream_says() {
         .chain([171_000; 5]) // the same again and again, which is one picture to who receives it
         .chain((0..20).map(|n| 3_600 * 90_000 + n * 9000)) // an hour ahead
         .chain((0..20).map(|n| (u32::MAX - 90_000).wrapping_add(n * 9000))); // over the end of the counter
-    let sent = |stamp| Sent { stamp, wait: Duration::from_millis(100), whole: true };
-    let mut script: Vec<Sent> = stamps.map(sent).collect();
-    script[10].whole = false;
-    let server = Scripted::start(script);
+    let sent = |stamp| Sent { stamp, wait: Duration::from_millis(100) };
+    let server = Scripted::start(stamps.map(sent).collect());
     let all = results(&broker, "net");
     let camera = net(server.port, "").replace("fps = 5.0", "fps = 50.0");
     let began = Timestamp::now();
@@ -157,9 +155,7 @@ fn times_are_in_order_whatever_the_stream_says() {
     let all = all.json();
     in_order(&all);
     assert!(all.iter().all(|r| taken(r) >= began && taken(r) <= Timestamp::now()));
-    let damaged: Vec<_> = all.iter().filter(|r| r["outcome"] == "no_verdict").collect();
-    assert!(!damaged.is_empty() && damaged.len() <= 2, "{damaged:?}");
-    println!("{} results in order; {}", all.len(), damaged[0]["reason"]);
+    println!("{} results in order", all.len());
     drop(daemon);
 }
 

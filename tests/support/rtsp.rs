@@ -56,8 +56,6 @@ pub struct Sent {
     pub stamp: u32,
     /// Before it is sent.
     pub wait: Duration,
-    /// Whether its last packet comes.
-    pub whole: bool,
 }
 
 /// Plays its script to each connection, then closes it; raw, 64x64, over TCP.
@@ -131,7 +129,7 @@ fn play(mut stream: TcpStream, port: u16, script: &[Sent]) -> Option<()> {
 /// A picture as one packet (RFC 4175), grey, in the frame of RTSP's interleaving.
 fn packet(number: u16, sent: Sent) -> Vec<u8> {
     let row = 2 * SIDE;
-    let mut rtp = vec![0x80, 0x60 | u8::from(sent.whole) << 7];
+    let mut rtp = vec![0x80, 0xe0];
     rtp.extend(number.to_be_bytes());
     rtp.extend(sent.stamp.to_be_bytes());
     rtp.extend([0, 0, 0, 7, 0, 0]);
