@@ -14,12 +14,12 @@ use jiff::Timestamp;
 use tracing::{error, info, warn};
 
 use crate::backoff::Backoff;
-use crate::config::Config;
+use crate::config::{Config, TriggerOn};
 use crate::frame::Captured;
 use crate::health::Fault;
 use crate::mqtt::payload::{FrameRef, Transition};
 use crate::outbox::Outbox;
-use crate::pipeline::{Judged, Lane};
+use crate::pipeline::{Judged, Lane, Settings};
 use crate::report::{self, Results};
 use crate::shared::Shared;
 use crate::stop::Stop;
@@ -86,8 +86,8 @@ impl Clerk {
         // Decided and recorded in one go, so that no command comes between.
         let mut book = lock(&self.book);
         let mut entry = book.decide(name, &verdict, Timestamp::now());
-        entry.add(health(&mut book, name, &verdict, &config));
-        entry.add(parts(&mut book, name, &verdict, fired.iter().any(Fired::is_part), &config));
+        entry.add(health(&mut book, &settings, &verdict, &config));
+        entry.add(parts(&mut book, &settings, &verdict, fired.iter().any(Fired::is_part), &config));
         let recorded = book.record(&entry, &self.outbox);
         lane.suppressed.store(book.suppressed(name), Ordering::Relaxed);
         book.waiting = recorded.is_err();
@@ -139,8 +139,9 @@ impl Clerk {
 }
 
 /// What becomes of the alarm about parts that were not inspected.
-fn parts(book: &mut AlarmBook, camera: &str, verdict: &Verdict, is_part: bool, config: &Config) -> Entry {
-    let now = Timestamp::now();
+fn parts(book: &mut AlarmBook, settings: &Settings, verdict: &Verdict, is_part: bool, config: &Config) -> Entry {
+    let (now, camera) = (Timestamp::now(), settings.camera.name());
+    let has_parts = settings.camera.trigger.as_ref().is_some_and(|trigger| matches!(trigger.on, TriggerOn::Line(_)));
     match &verdict.captured {
         Captured::Missed { seq, captured_at, reason } => {
             let captured_at = Timestamp::try_from(*captured_at).unwrap_or(now);
@@ -149,14 +150,15 @@ fn parts(book: &mut AlarmBook, camera: &str, verdict: &Verdict, is_part: bool, c
             rules::apply(&config.alarm.rules, camera, (1, 1), &mut findings);
             findings.first().map_or_else(Entry::default, |finding| book.missed(camera, finding, reason, &frame, now))
         }
+        _ if !has_parts => book.ends(camera, condition::MISSED, now),
         _ if is_part && verdict.no_verdict.is_none() => book.served(camera, now),
         _ => Entry::default(),
     }
 }
 
 /// What becomes of the alarms about the camera's picture. Those of an earlier run end when its health is known again.
-fn health(book: &mut AlarmBook, camera: &str, verdict: &Verdict, config: &Config) -> Entry {
-    let (now, mut entry) = (Timestamp::now(), Entry::default());
+fn health(book: &mut AlarmBook, settings: &Settings, verdict: &Verdict, config: &Config) -> Entry {
+    let (now, mut entry, camera) = (Timestamp::now(), Entry::default(), settings.camera.name());
     let Some(frame) = verdict.frame() else { return entry };
     let report = verdict.health.as_ref();
     for change in report.iter().flat_map(|report| &report.changes).filter(|change| change.began) {
@@ -170,7 +172,8 @@ fn health(book: &mut AlarmBook, camera: &str, verdict: &Verdict, config: &Config
         }
     }
     for fault in Fault::ALL {
-        let has_ended = report.is_none_or(|report| {
+        // Where its picture is watched and nothing is known of this frame, nothing has changed.
+        let has_ended = report.map_or(settings.camera.watched().is_none(), |report| {
             let ended = report.changes.iter().any(|change| change.fault == fault && !change.began);
             ended || (report.figures.learning == 0 && !report.active.contains(&fault))
         });

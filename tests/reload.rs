@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use crate::commands::Room;
 use crate::support::broker::Broker;
 use crate::support::daemon::{Daemon, config};
-use crate::support::eventually;
+use crate::support::{eventually, root};
 
 fn camera(name: &str, more: &str, source: &str) -> String {
     format!("[[cameras]]\nname = \"{name}\"\n{more}\nsource.synthetic = {{ width = 320, height = 240, {source} }}\n")
@@ -175,5 +175,34 @@ fn another_broker_and_other_alarms_without_a_restart() {
         (first.retained("inspect/v1/test/gw/state")?["online"] == false).then_some(())
     });
     std::thread::sleep(Duration::from_millis(100));
+    assert!(daemon.terminate(5).success());
+}
+
+#[test]
+fn a_camera_may_have_a_model_of_its_own() {
+    let (room, dir) = (Room::new(), tempfile::tempdir().unwrap());
+    let base = root().join("models/base");
+    let usual = camera("usual", "", "rate = 5.0");
+    let path = write(dir.path(), &room.broker.url(), &[usual.clone()]);
+    let daemon = Daemon::start(&path);
+    eventually(30, "it is inspected", || state(&room.broker, "usual").filter(|s| s["inspected"].as_u64() > Some(3)));
+    let model = format!("model = {{ bundle = \"{}\", classes = [\"pcb/*\"], input = 256 }}", base.display());
+    let boards = "scene = \"boards\", seed = 3, rate = 4.0, speed = 640.0, defects_per_frame = 0.9";
+    let own = format!("[[cameras]]\nname = \"own\"\n{model}\nsource.synthetic = {{ {boards} }}\n");
+    write(dir.path(), &room.broker.url(), &[usual, own]);
+    let events = room.broker.subscribe("inspect/v1/test/gw/events");
+    let reply = room.ask("reload", "1", &json!({}));
+    assert_eq!(reply["result"]["cameras"], json!([{ "did": "started", "camera": "own" }]), "{reply}");
+    daemon.wait_for_log(5, "has a model of its own");
+    let event = eventually(60, "an alarm of its model", || {
+        events.json().into_iter().find(|e| e["camera"] == "own" && e["kind"] == "defect")
+    });
+    assert!(event["class"].as_str().unwrap().starts_with("pcb/"), "{event}");
+    let shipped = room.broker.retained("inspect/v1/test/gw/state").unwrap()["bundle"].clone();
+    assert_ne!(event["model"]["sha256"], shipped["sha256"], "another model says so");
+    for name in ["usual", "own"] {
+        let state = state(&room.broker, name).unwrap();
+        assert_eq!((&state["no_verdict"], &state["state"]), (&json!(0), &json!("streaming")), "{state}");
+    }
     assert!(daemon.terminate(5).success());
 }
