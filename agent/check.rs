@@ -22,6 +22,8 @@ use crate::stop::Stop;
 
 /// A camera that shows nothing in this time is not well.
 const PATIENCE: Duration = Duration::from_secs(12);
+/// One that waits for a trigger of its own may be quiet.
+const QUIET: Duration = Duration::from_secs(2);
 
 /// Arguments of `check`.
 #[derive(clap::Args)]
@@ -108,6 +110,7 @@ fn look(camera: &CameraConfig, config: &Config) -> Result<String> {
         let first = || -> Result<String> {
             let mut source = source::open(&camera.source, &limits, &Stop::default())?;
             source.fire()?;
+            let fired = Instant::now();
             loop {
                 match source.next(Instant::now())? {
                     Next::Picture { image, .. } => {
@@ -115,7 +118,7 @@ fn look(camera: &CameraConfig, config: &Config) -> Result<String> {
                         return Ok(format!("{kind}, {}x{} {:?}", image.width, image.height, image.format));
                     }
                     Next::Unreadable { origin, reason } => bail!("{} {reason}", origin.unwrap_or_default()),
-                    Next::Idle if camera.source.is_triggered() => {
+                    Next::Idle if camera.source.is_triggered() && fired.elapsed() > QUIET => {
                         return Ok(format!("{}, answers, and waits for its trigger", camera.source.kind()));
                     }
                     Next::Idle => {}

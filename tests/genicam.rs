@@ -9,6 +9,7 @@ use inspectd::frame::source::{self, FrameSource, Next};
 use inspectd::stop::Stop;
 use serde_json::Value;
 
+use crate::commands::Room;
 use crate::support::broker::Broker;
 use crate::support::daemon::{Daemon, config};
 use crate::support::genicam::FakeCamera;
@@ -265,4 +266,28 @@ fn it_comes_back_after_every_outage() {
     let mut next =
         open("\"BACK\"").unwrap_or_else(|e| panic!("{:.1} s after the end: {e:#}", begun.elapsed().as_secs_f64()));
     picture(&mut *next);
+}
+
+#[test]
+fn a_command_fires_a_camera_that_waits_for_it() {
+    let (_camera, room, dir) = (FakeCamera::start("CMD"), Room::new(), tempfile::tempdir().unwrap());
+    let cameras = "[[cameras]]\nname = \"press\"\ntrigger = { on = \"command\", deadline_ms = 3000.0 }\n\
+        source.genicam = { camera = \"CMD\", trigger = \"software\" }\n";
+    let daemon = Daemon::start(&config(dir.path(), &room.broker.url(), cameras));
+    daemon.wait_for_log(30, "connected");
+    daemon.wait_for_log(30, "CMD gives");
+    for n in 0..4 {
+        let reply = room.ask("trigger", &format!("t-{n}"), &serde_json::json!({ "camera": "press" }));
+        assert_eq!(reply["ok"], true, "{reply}");
+        let waited = reply["result"]["captured_at"].as_str().unwrap().parse::<jiff::Timestamp>().unwrap()
+            - reply["result"]["triggered_at"].as_str().unwrap().parse::<jiff::Timestamp>().unwrap();
+        println!("captured {waited} after the command");
+    }
+    let state = eventually(15, "the counts", || state(&room.broker).filter(|s| s["triggers"]["fired"] == 4));
+    assert_eq!(
+        (&state["captured"], &state["triggers"]["missed"]),
+        (&serde_json::json!(4), &serde_json::json!(0)),
+        "{state}"
+    );
+    assert!(daemon.terminate(5).success());
 }

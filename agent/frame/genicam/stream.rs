@@ -19,8 +19,10 @@ use crate::config::{GenicamSource, Limits, TriggerMode};
 use crate::frame::source::{FrameSource, Next, Transport};
 use crate::stop::Stop;
 
-/// So long at most is the stop signal not looked at.
+/// So long at most is the stop signal not looked at,
 const TICK: Duration = Duration::from_millis(200);
+/// and a camera that is to be told when to take a picture kept waiting for that.
+const SOON: Duration = Duration::from_millis(5);
 /// A camera that has sent nothing for this long is asked whether it is still ours.
 const QUIET: Duration = Duration::from_secs(1);
 /// GigE Vision's control channel privilege: who controls the camera. On USB3 Vision the version of its protocol.
@@ -43,6 +45,8 @@ pub struct Genicam {
     lost: Arc<AtomicBool>,
     /// The camera does not answer any more.
     gone: bool,
+    /// When something came from it last, be it an answer.
+    heard: Instant,
     chunks: Vec<String>,
     parser: Option<ChunkParser>,
     values: BTreeMap<String, f64>,
@@ -88,6 +92,7 @@ impl Genicam {
             stop: stop.clone(),
             lost,
             gone: false,
+            heard: Instant::now(),
             chunks: config.chunks.iter().map(ToString::to_string).collect(),
             parser,
             values: BTreeMap::new(),
@@ -162,13 +167,14 @@ impl Genicam {
 impl FrameSource for Genicam {
     fn next(&mut self, due: Instant) -> Result<Next> {
         let called = Instant::now();
-        let mut quiet = called;
+        let slice = if self.trigger == TriggerMode::Software { SOON } else { TICK };
         loop {
             if self.lost.load(Ordering::Acquire) {
                 self.gone = true;
                 bail!("the control of the camera was lost: it does not answer, or another program has taken it");
             }
-            if let Some(buffer) = self.stream.timeout_pop_buffer(TICK.as_micros() as u64) {
+            if let Some(buffer) = self.stream.timeout_pop_buffer(slice.as_micros() as u64) {
+                self.heard = Instant::now();
                 let next = if Instant::now() < due { Next::Idle } else { self.take(&buffer) };
                 self.stream.push_buffer(buffer);
                 return Ok(next);
@@ -176,12 +182,12 @@ impl FrameSource for Genicam {
             if self.stop.is_set() {
                 return Ok(Next::Idle);
             }
-            if quiet.elapsed() >= QUIET {
+            if self.heard.elapsed() >= QUIET {
                 self.ask()?;
-                quiet = Instant::now();
-                if self.trigger != TriggerMode::FreeRun {
-                    return Ok(Next::Idle);
-                }
+                self.heard = Instant::now();
+            }
+            if self.trigger != TriggerMode::FreeRun {
+                return Ok(Next::Idle);
             }
             if self.trigger == TriggerMode::FreeRun && called.elapsed() >= self.timeout {
                 bail!(
