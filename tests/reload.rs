@@ -183,7 +183,7 @@ fn a_camera_may_have_a_model_of_its_own() {
     let (room, dir) = (Room::new(), tempfile::tempdir().unwrap());
     let base = root().join("models/base");
     let usual = camera("usual", "", "rate = 5.0");
-    let path = write(dir.path(), &room.broker.url(), &[usual.clone()]);
+    let path = write(dir.path(), &room.broker.url(), std::slice::from_ref(&usual));
     let daemon = Daemon::start(&path);
     eventually(30, "it is inspected", || state(&room.broker, "usual").filter(|s| s["inspected"].as_u64() > Some(3)));
     let model = format!("model = {{ bundle = \"{}\", classes = [\"pcb/*\"], input = 256 }}", base.display());

@@ -123,7 +123,8 @@ fn play(mut stream: TcpStream, port: u16, script: &[Sent]) -> Option<()> {
         std::thread::sleep(sent.wait);
         stream.write_all(&packet(n, *sent)).ok()?;
     }
-    Some(())
+    // The thread that listens has the same connection.
+    stream.shutdown(std::net::Shutdown::Both).ok()
 }
 
 /// A picture as one packet (RFC 4175), grey, in the frame of RTSP's interleaving.
