@@ -83,11 +83,15 @@ impl Clerk {
             rules::apply(&config.alarm.rules, name, size, &mut verdict.findings);
         }
         let fired = verdict.captured.take_fired();
+        let is_part = fired.iter().any(Fired::is_part);
+        if is_part && verdict.no_verdict.is_some() {
+            lane.feed.count_missed();
+        }
         // Decided and recorded in one go, so that no command comes between.
         let mut book = lock(&self.book);
         let mut entry = book.decide(name, &verdict, Timestamp::now());
         entry.add(health(&mut book, &settings, &verdict, &config));
-        entry.add(parts(&mut book, &settings, &verdict, fired.iter().any(Fired::is_part), &config));
+        entry.add(parts(&mut book, &settings, &verdict, is_part, &config));
         let recorded = book.record(&entry, &self.outbox);
         lane.suppressed.store(book.suppressed(name), Ordering::Relaxed);
         book.waiting = recorded.is_err();
@@ -143,17 +147,31 @@ fn parts(book: &mut AlarmBook, settings: &Settings, verdict: &Verdict, is_part: 
     let (now, camera) = (Timestamp::now(), settings.camera.name());
     let has_parts = settings.camera.trigger.as_ref().is_some_and(|trigger| matches!(trigger.on, TriggerOn::Line(_)));
     match &verdict.captured {
-        Captured::Missed { seq, captured_at, reason } => {
+        // There was a picture of the part, and nothing can be said of it.
+        Captured::Frame(frame) if is_part && verdict.no_verdict.is_some() => {
+            uninspected(book, camera, verdict, book::of(frame), config)
+        }
+        Captured::Missed { seq, captured_at, .. } | Captured::Unreadable { seq, captured_at, .. }
+            if is_part || matches!(verdict.captured, Captured::Missed { .. }) =>
+        {
             let captured_at = Timestamp::try_from(*captured_at).unwrap_or(now);
             let frame = FrameRef { seq: *seq, captured_at, width: 0, height: 0 };
-            let mut findings = vec![condition::finding(condition::MISSED, 1.0, &frame)];
-            rules::apply(&config.alarm.rules, camera, (1, 1), &mut findings);
-            findings.first().map_or_else(Entry::default, |finding| book.missed(camera, finding, reason, &frame, now))
+            uninspected(book, camera, verdict, frame, config)
         }
         _ if !has_parts => book.ends(camera, condition::MISSED, now),
         _ if is_part && verdict.no_verdict.is_none() => book.served(camera, now),
         _ => Entry::default(),
     }
+}
+
+/// A part without a verdict, and why.
+fn uninspected(book: &mut AlarmBook, camera: &str, verdict: &Verdict, frame: FrameRef, config: &Config) -> Entry {
+    let reason = verdict.no_verdict.as_deref().unwrap_or_default();
+    let mut findings = vec![condition::finding(condition::MISSED, 1.0, &frame)];
+    rules::apply(&config.alarm.rules, camera, (1, 1), &mut findings);
+    findings
+        .first()
+        .map_or_else(Entry::default, |finding| book.missed(camera, finding, reason, &frame, Timestamp::now()))
 }
 
 /// What becomes of the alarms about the camera's picture. Those of an earlier run end when its health is known again.
@@ -175,7 +193,8 @@ fn health(book: &mut AlarmBook, settings: &Settings, verdict: &Verdict, config: 
         // Where its picture is watched and nothing is known of this frame, nothing has changed.
         let has_ended = report.map_or(settings.camera.watched().is_none(), |report| {
             let ended = report.changes.iter().any(|change| change.fault == fault && !change.began);
-            ended || (report.figures.learning == 0 && !report.active.contains(&fault))
+            let is_off = settings.camera.health.off.contains(&fault);
+            ended || is_off || (report.figures.learning == 0 && !report.active.contains(&fault))
         });
         if has_ended && book.is_said(camera, fault.as_str()) {
             entry.add(book.ends(camera, fault.as_str(), now));

@@ -134,7 +134,7 @@ async fn live(
         environment: environment.clone(),
         timer: Arc::clone(&timer),
     }));
-    let prepared = rig.prepare(&config).or_exit(Exit::Data)?;
+    let prepared = rig.prepare(&config, false).or_exit(Exit::Data)?;
     let status = Arc::new(LinkStatus::default());
     let (pipeline, outbox) = (Arc::clone(&common.pipeline), Arc::clone(&common.outbox));
     let mut reporter = Reporter::new(common.topics.clone(), pipeline, outbox, Arc::clone(&status));
@@ -145,6 +145,8 @@ async fn live(
     let options = alarms.borrow().clone();
     let reloader = Arc::new(reloader(&common, path, &rig, links, [alarms, updates]));
     reloader.announce(None, &config);
+    // One that the broker has kept comes after the start.
+    let starting = reloader.busy.lock().unwrap_or_else(PoisonError::into_inner);
     let (letterbox, answered, office) = answering(common.office(&identity, &reloader))?;
     let (result_sender, results) = tokio::sync::mpsc::channel::<Passing>(RESULTS);
     let session = Session {
@@ -167,6 +169,7 @@ async fn live(
         .then(|| tokio::spawn(Updater::new(parts, ledger, identity.model, kind.mark.clone()).run()));
     let (mut threads, verdicts) = inspecting(&config, &common.pipeline, &timer, &stop)?;
     rig.apply(None, &config, &prepared)?;
+    drop(starting);
     let clerk = Clerk {
         book: Arc::clone(&common.book),
         current: Arc::clone(&common.current),

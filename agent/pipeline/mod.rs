@@ -271,7 +271,8 @@ fn judge(inspector: &Inspector, captured: Captured, looked: Result<Looked, Strin
     let mut health = None;
     let judged = looked.and_then(|(placement, sample)| {
         if let (Some(sample), Captured::Frame(frame)) = (sample, &captured) {
-            health = ticket.lane.watch(&sample, frame.captured);
+            let watch = || ticket.lane.watch(&sample, frame.captured);
+            health = catch_unwind(AssertUnwindSafe(watch)).unwrap_or_default();
         }
         let is_trusted = health.as_ref().is_none_or(|report: &Report| report.active.is_empty());
         let judge = turn.judge_of(&ticket.settings, inspector.generation);

@@ -102,7 +102,7 @@ impl Reloader {
         if !fixed.is_empty() {
             bail!("{} can change at a start alone: restart inspectd (systemctl restart inspectd)", fixed.join(", "));
         }
-        let prepared = self.rig.prepare(&new)?;
+        let prepared = self.rig.prepare(&new, true)?;
         self.board_of_alarms(&new)?;
         let cameras = self.rig.apply(Some(&old), &new, &prepared).context("half of it is in force")?;
         for did in &cameras {

@@ -50,7 +50,7 @@ impl Gate {
     pub fn configure(&mut self, config: Option<&TriggerConfig>) {
         if self.config.as_ref() != config {
             let old = std::mem::replace(self, Self::new(config));
-            (self.waiting, self.edge, self.counts) = (old.waiting, old.edge, old.counts);
+            (self.waiting, self.edge, self.counts, self.untold) = (old.waiting, old.edge, old.counts, old.untold);
         }
     }
 
@@ -68,7 +68,8 @@ impl Gate {
 
     /// Triggers since the last time that this was asked.
     pub fn take_untold(&mut self) -> u32 {
-        std::mem::take(&mut self.untold)
+        // Those that have expired meanwhile need no picture any more.
+        std::mem::take(&mut self.untold).min(self.waiting.len() as u32)
     }
 
     /// How long a trigger waits for its picture, where it does not say so itself.
