@@ -149,14 +149,14 @@ fn parts(book: &mut AlarmBook, settings: &Settings, verdict: &Verdict, is_part: 
     match &verdict.captured {
         // There was a picture of the part, and nothing can be said of it.
         Captured::Frame(frame) if is_part && verdict.no_verdict.is_some() => {
-            uninspected(book, camera, verdict, book::of(frame), config)
+            uninspected(book, camera, verdict, &book::of(frame), config)
         }
         Captured::Missed { seq, captured_at, .. } | Captured::Unreadable { seq, captured_at, .. }
             if is_part || matches!(verdict.captured, Captured::Missed { .. }) =>
         {
             let captured_at = Timestamp::try_from(*captured_at).unwrap_or(now);
             let frame = FrameRef { seq: *seq, captured_at, width: 0, height: 0 };
-            uninspected(book, camera, verdict, frame, config)
+            uninspected(book, camera, verdict, &frame, config)
         }
         _ if !has_parts => book.ends(camera, condition::MISSED, now),
         _ if is_part && verdict.no_verdict.is_none() => book.served(camera, now),
@@ -165,13 +165,13 @@ fn parts(book: &mut AlarmBook, settings: &Settings, verdict: &Verdict, is_part: 
 }
 
 /// A part without a verdict, and why.
-fn uninspected(book: &mut AlarmBook, camera: &str, verdict: &Verdict, frame: FrameRef, config: &Config) -> Entry {
+fn uninspected(book: &mut AlarmBook, camera: &str, verdict: &Verdict, frame: &FrameRef, config: &Config) -> Entry {
     let reason = verdict.no_verdict.as_deref().unwrap_or_default();
-    let mut findings = vec![condition::finding(condition::MISSED, 1.0, &frame)];
+    let mut findings = vec![condition::finding(condition::MISSED, 1.0, frame)];
     rules::apply(&config.alarm.rules, camera, (1, 1), &mut findings);
     findings
         .first()
-        .map_or_else(Entry::default, |finding| book.missed(camera, finding, reason, &frame, Timestamp::now()))
+        .map_or_else(Entry::default, |finding| book.missed(camera, finding, reason, frame, Timestamp::now()))
 }
 
 /// What becomes of the alarms about the camera's picture. Those of an earlier run end when its health is known again.

@@ -205,7 +205,8 @@ impl Rig {
     /// A thread that has ended though nobody has asked it to.
     #[must_use]
     pub fn died(&self) -> Option<String> {
-        let inner = self.inner();
+        // While cameras are restarted by a reload, which waits for their threads, there is nothing to be said.
+        let inner = self.inner.try_lock().ok()?;
         let mut threads =
             inner.running.values().filter(|running| !running.stop.is_set()).flat_map(|running| &running.threads);
         threads.find(|thread| thread.is_finished()).map(|thread| thread.thread().name().unwrap_or_default().to_owned())
@@ -254,7 +255,7 @@ fn text(value: &impl Serialize) -> Value {
 }
 
 /// What a camera's threads depend on.
-fn needs(camera: &CameraConfig, config: Option<&Config>) -> [Value; 5] {
+fn needs(camera: &CameraConfig, config: Option<&Config>) -> [Value; 6] {
     let line =
         camera.trigger.as_ref().filter(|trigger| matches!(trigger.on, TriggerOn::Line(_))).map(|trigger| &trigger.on);
     [
@@ -262,6 +263,7 @@ fn needs(camera: &CameraConfig, config: Option<&Config>) -> [Value; 5] {
         text(&camera.fps),
         text(&camera.hang_timeout_s),
         text(&line),
+        text(&camera.trigger.as_ref().map(|trigger| trigger.on.asks())),
         text(&config.map(|config| &config.limits)),
     ]
 }

@@ -25,7 +25,7 @@ use serde_json::{Value, json};
 
 use crate::commands::Room;
 use crate::support::daemon::{Daemon, config};
-use crate::support::{bundle, eventually};
+use crate::support::{bundle, eventually, picture};
 
 const SMALL: &str = "source.synthetic = { rate = 20.0, width = 320, height = 240, defects_per_frame = 0.0 }";
 
@@ -35,8 +35,11 @@ fn a_command_is_answered_with_the_verdict_of_its_picture() {
     let cameras = format!(
         "[[cameras]]\nname = \"asked\"\ntrigger = {{ on = \"command\" }}\n{SMALL}\n\
          [[cameras]]\nname = \"free\"\n{SMALL}\n\
-         [[cameras]]\nname = \"away\"\ntrigger = {{ on = \"command\", deadline_ms = 400.0 }}\nsource.v4l2 = {{ device = \"/dev/video99\" }}\n"
+         [[cameras]]\nname = \"away\"\ntrigger = {{ on = \"command\", deadline_ms = 400.0 }}\nsource.v4l2 = {{ device = \"/dev/video99\" }}\n\
+         [[cameras]]\nname = \"drawer\"\nhang_timeout_s = 1.0\ntrigger = {{ on = \"command\" }}\nsource.folder = {{ path = \"drawer\" }}\n"
     );
+    std::fs::create_dir(dir.path().join("drawer")).unwrap();
+    picture(&dir.path().join("drawer/part.jpg"), 1, false);
     let results = room.broker.subscribe("inspect/v1/test/gw/cameras/asked/results");
     let daemon = Daemon::start(&config(dir.path(), &room.broker.url(), &cameras));
     daemon.wait_for_log(30, "connected");
@@ -60,6 +63,10 @@ fn a_command_is_answered_with_the_verdict_of_its_picture() {
     eventually(10, "the same reply again", || (room.replies("t-0").len() == 2).then_some(()));
     assert_eq!(room.replies("t-0")[0], room.replies("t-0")[1]);
     assert_eq!(room.ask("trigger", "f", &json!({ "camera": "free" }))["result"]["camera"], "free");
+    // A folder is asked for its next file, however long that takes to happen.
+    let reply = room.ask("trigger", "d", &json!({ "camera": "drawer" }));
+    assert_eq!(reply["result"]["file"], "part.jpg", "{reply}");
+    assert_eq!(room.broker.retained("inspect/v1/test/gw/cameras/drawer/state").unwrap()["reopened"], 0);
     // A camera that is away: the answer comes at the deadline, and what comes meanwhile is answered at once.
     room.publish("trigger", "late", br#"{"camera":"away","deadline_ms":3000.0}"#, &[]);
     let begun = Instant::now();
@@ -68,7 +75,7 @@ fn a_command_is_answered_with_the_verdict_of_its_picture() {
     let reply = room.reply("late");
     assert!(reply["error"].as_str().unwrap().contains("no picture within 3000 ms of the trigger"), "{reply}");
     for (payload, message) in [
-        (json!({ "camera": "nobody" }), "there is no camera nobody; there are asked, free, away"),
+        (json!({ "camera": "nobody" }), "there is no camera nobody; there are asked, free, away, drawer"),
         (json!({ "camera": "asked", "deadline_ms": -1.0 }), "out of range"),
         (json!({}), "missing field `camera`"),
     ] {
