@@ -199,14 +199,7 @@ fn camera(lane: &Lane, status: Status, fps: f32, anomaly: AnomalyState) -> Camer
         faults: faults.into_keys().collect(),
         picture,
         triggers: lane.settings().camera.trigger.as_ref().map(|_| lane.feed.trigger_counts()),
-        transport: status.transport.map(|t| TransportState {
-            completed: t.completed,
-            incomplete: t.incomplete,
-            resent: t.resent,
-            missing: t.missing,
-            underruns: t.underruns,
-            chunks: status.chunks,
-        }),
+        transport: status.transport.map(|counts| TransportState { counts, chunks: status.chunks }),
     }
 }
 

@@ -119,6 +119,11 @@ impl Feed {
         status
     }
 
+    /// Whether pictures come.
+    pub(super) fn is_streaming(&self) -> bool {
+        self.status.lock().unwrap_or_else(PoisonError::into_inner).phase == Phase::Streaming
+    }
+
     pub(super) fn set_phase(&self, phase: Phase, reason: Option<String>) {
         let mut status = self.status.lock().unwrap_or_else(PoisonError::into_inner);
         if status.phase != phase {

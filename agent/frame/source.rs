@@ -5,6 +5,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::Error;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 
 use super::{Image, folder, genicam, rtsp, synthetic, v4l2, video};
 use crate::config::{Limits, SourceConfig};
@@ -41,7 +43,7 @@ impl From<Image> for Next {
 }
 
 /// What a transport has counted since the source was opened.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Transport {
     /// Pictures that came whole.
     pub completed: u64,

@@ -178,7 +178,7 @@ impl Reader {
             if matches!(next, Next::Ended) {
                 return Ok(());
             }
-            if feed.status().phase != Phase::Streaming {
+            if !feed.is_streaming() {
                 info!(camera = %feed.name, "streaming");
                 feed.set_phase(Phase::Streaming, None);
             }

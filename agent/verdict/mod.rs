@@ -2,6 +2,7 @@
 
 pub mod book;
 pub mod condition;
+pub mod entry;
 pub mod heat;
 pub mod life;
 pub mod quiet;
