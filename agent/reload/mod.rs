@@ -104,7 +104,10 @@ impl Reloader {
         }
         let prepared = self.rig.prepare(&new, true)?;
         self.board_of_alarms(&new)?;
-        let cameras = self.rig.apply(Some(&old), &new, &prepared).context("a camera could not be started, so that only a part is in force: restart inspectd")?;
+        let cameras = self
+            .rig
+            .apply(Some(&old), &new, &prepared)
+            .context("a camera could not be started, so that only a part is in force: restart inspectd")?;
         for did in &cameras {
             if let Did::Stopped(camera) = did {
                 self.board.set(&self.topics.camera_state(camera), Vec::new());
