@@ -150,9 +150,8 @@ fn times_are_in_order_whatever_the_stream_says() {
     let camera = net(server.port, "").replace("fps = 5.0", "fps = 50.0");
     let began = Timestamp::now();
     let daemon = Daemon::start(&config(dir.path(), &broker.url(), &camera));
-    // The script is 8.5 s long, then the server closes the connection and plays it again. Where a stamp jumps back, what receives
-    // it may stand still for longer than the time-out; it is opened again then, and the order has to hold across that as well.
-    eventually(90, "pictures of several rounds", || (all.count() > 60).then_some(()));
+    // The script is 8.5 s long, then the server closes the connection and plays it again.
+    eventually(60, "two rounds", || (all.count() > 120).then_some(()));
     let all = all.json();
     in_order(&all);
     assert!(all.iter().all(|r| taken(r) >= began && taken(r) <= Timestamp::now()));

@@ -216,6 +216,9 @@ fn options(config: &RtspSource, open_timeout: Duration) -> av::Dictionary<'stati
     options.set("max_delay", &REORDER.as_micros().to_string());
     options.set("buffer_size", "4194304");
     // No longer than half the time-out may it look at the stream before it gives the first picture.
+    // Nobody asks how many pictures a second it has: to find out takes twenty of them, two seconds at ten a second, and where that is
+    // cut short by the time-out in the midst of a packet, nothing after it is understood.
+    options.set("fpsprobesize", "0");
     options.set("analyzeduration", &(open_timeout / 2).as_micros().to_string());
     options
 }
