@@ -18,7 +18,7 @@ use crate::anomaly::memory::Mark;
 use crate::anomaly::shelf::Shelf;
 use crate::backoff::Backoff;
 use crate::clerk::{Cards, Clerk, Verdicts};
-use crate::command::{Letterbox, Office};
+use crate::command::{Letterbox, Office, Pictures};
 use crate::config::{Config, GatewayConfig, OutboxConfig};
 use crate::engine::Engine;
 use crate::exit::{Exit, OrExit};
@@ -37,7 +37,7 @@ use crate::reload::{Links, Reloader};
 use crate::report::{self, Reporter, Results};
 use crate::rig::{self, Rig};
 use crate::shared::Shared;
-use crate::signals::Signals;
+use crate::signals::{HangUp, Signals};
 use crate::stop::Stop;
 use crate::taught::School;
 use crate::trigger::timer::Timer;
@@ -72,6 +72,9 @@ pub struct Args {
 /// Something that it cannot start without is missing: the bundle, the runtime, the state folder.
 pub fn run(path: &Path) -> Result<()> {
     let config = Config::read(path).or_exit(Exit::Config)?;
+    let tokio = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+    // From the beginning: who asks for a reload too early must not end the agent by it.
+    let hang_up = tokio.block_on(async { HangUp::new() })?;
     let environment = runtime::load(config.model.runtime.as_deref()).or_exit(Exit::Unavailable)?;
     let booted = boot::boot(&config, &environment)?;
     let outbox = Outbox::open(&config.gateway.state_dir, quota(&config.outbox)).or_exit(Exit::CannotCreate)?;
@@ -80,11 +83,10 @@ pub fn run(path: &Path) -> Result<()> {
     if config.anomaly.enabled && !kind.manifest.has_features() {
         warn!("the anomaly check is off: the bundle gives no features; only the classes that it names are found");
     }
-    let tokio = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     let known = serde_json::to_string(&kind.mark)?;
     let is_same = |text: &str| serde_json::from_str(text).is_ok_and(|known: Mark| known.is_like(&kind.mark));
     outbox.looks_are_by(is_same, &known).or_exit(Exit::CannotCreate)?;
-    let ended = tokio.block_on(live(path, config, environment, booted, Arc::new(outbox)));
+    let ended = tokio.block_on(live(path, config, environment, booted, Arc::new(outbox), hang_up));
     // A thread that hangs in a driver must not hold up the end.
     tokio.shutdown_timeout(Duration::from_millis(100));
     ended
@@ -118,10 +120,11 @@ async fn live(
     environment: Environment,
     booted: Booted,
     outbox: Arc<Outbox>,
+    hang_up: HangUp,
 ) -> Result<()> {
     let Booted { engine, ledger } = booted;
     let kind = Arc::clone(&engine.kind);
-    let signals = Signals::new()?;
+    let signals = Signals::new(hang_up)?;
     let GatewayConfig { site, name, .. } = &config.gateway;
     let identity = Identity { site: site.to_string(), gateway: name.to_string(), model: ModelRef::clone(&kind.model) };
     let (stop, asked, recording, last) = (Stop::default(), Stop::default(), Stop::default(), Stop::default());
@@ -168,7 +171,7 @@ async fn live(
     let updater = (!parts.keys.is_empty() || ledger.active().is_some())
         .then(|| tokio::spawn(Updater::new(parts, ledger, identity.model, kind.mark.clone()).run()));
     let (mut threads, verdicts) = inspecting(&config, &common.pipeline, &timer, &stop)?;
-    rig.apply(None, &config, &prepared)?;
+    rig.apply(None, &config, &prepared).1?;
     drop(starting);
     let clerk = Clerk {
         book: Arc::clone(&common.book),
@@ -248,6 +251,7 @@ impl Common {
             updates: Arc::clone(&self.desk),
             pipeline: Arc::clone(&self.pipeline),
             reloader: Arc::clone(reloader),
+            pictures: Pictures::default(),
         }
     }
 

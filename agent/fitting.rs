@@ -81,6 +81,14 @@ impl<'c> Want<'c> {
         }
     }
 
+    /// Of what it is: the digest of the bundle at its place now.
+    ///
+    /// # Errors
+    /// The bundle cannot be used.
+    pub fn origin(&self) -> Result<String> {
+        Ok(Bundle::open(self.base).or_exit(Exit::Data)?.sha256)
+    }
+
     /// Whether an extraction is asked for.
     #[must_use]
     pub fn is_extraction(&self) -> bool {
@@ -163,5 +171,8 @@ fn order(want: &Want, base: &Base) -> Order {
 
 /// Beside the bundle, whose files are all named in its manifest.
 fn note(dir: &Path) -> PathBuf {
-    dir.with_extension("json")
+    // Not the extension: a camera's name may have a dot in it.
+    let mut name = dir.as_os_str().to_owned();
+    name.push(".json");
+    name.into()
 }

@@ -250,9 +250,8 @@ impl Change<'_> {
 
 /// What a camera looks at, as a short text: another source or view under the same name shows other things.
 fn view(camera: &CameraConfig) -> String {
-    // Spelt as it was when a region was all there is, so that what was learned then is still known.
     let view = camera.view();
-    let text = format!("{:?} RegionValue({:?}){}", camera.source, view.region(), view.mark());
+    let text = format!("{} {:?} {}", camera.source.scene(), view.region(), view.mark());
     hex::encode(&Sha256::digest(text)[..8])
 }
 

@@ -51,12 +51,16 @@ struct Inner {
     running: BTreeMap<Arc<str>, Running>,
     /// Models of cameras' own, by what was asked for.
     engines: Vec<(Value, usize, Arc<Shelf>)>,
+    /// Nothing is started any more.
+    has_ended: bool,
 }
 
 /// The threads of a camera.
 struct Running {
     stop: Stop,
     threads: Vec<JoinHandle<()>>,
+    /// What they were started for.
+    needs: [Value; 6],
 }
 
 /// The models of the cameras, in the order of a configuration: number, and shelf where it is not the gateway's.
@@ -109,7 +113,9 @@ impl Rig {
 
     fn engine(&self, config: &Config, camera: &CameraConfig) -> Result<(usize, Option<Arc<Shelf>>)> {
         let Some(own) = &camera.model else { return Ok((0, None)) };
-        let asked = serde_json::json!([own, camera.name()]);
+        let want = Want::camera(config, camera.name(), own);
+        // Another bundle at the same place is another model.
+        let asked = serde_json::json!([own, camera.name(), want.origin()?]);
         let found = self
             .inner()
             .engines
@@ -119,7 +125,7 @@ impl Rig {
         if let Some((engine, shelf)) = found {
             return Ok((engine, Some(shelf)));
         }
-        let bundle = fitting::bundle(&Want::camera(config, camera.name(), own), &self.parts.environment)?;
+        let bundle = fitting::bundle(&want, &self.parts.environment)?;
         let engine = Engine::start(config.model.workers(), &self.parts.environment, &bundle)?;
         info!(camera = camera.name(), model = %engine.kind.model.name, version = %engine.kind.model.version, "has a model of its own");
         let shelf = Arc::new(Shelf::new(&config.gateway.state_dir, engine.kind.mark.clone()));
@@ -128,29 +134,62 @@ impl Rig {
         Ok((number, Some(shelf)))
     }
 
-    /// Brings the cameras from one configuration (none at the start) to another.
+    /// Brings the cameras from one configuration (none at the start) to another. Where a thread cannot be started, all else is done
+    /// nevertheless, and the next call tries it again.
     ///
     /// # Errors
-    /// No thread can be started.
-    pub fn apply(&self, old: Option<&Config>, new: &Config, prepared: &Prepared) -> Result<Vec<Did>> {
+    /// What could not be started.
+    pub fn apply(&self, old: Option<&Config>, new: &Config, prepared: &Prepared) -> (Vec<Did>, Result<()>) {
         let mut done = Vec::new();
-        self.arrange(old, new, prepared, &mut done)?;
-        let mut inner = self.inner();
-        for lane in self.parts.pipeline.lanes().iter() {
-            let camera = &lane.settings().camera;
-            let before = old.and_then(|old| old.cameras.iter().find(|before| before.name() == camera.name()));
-            let is_same = before.is_some_and(|before| needs(before, old) == needs(camera, Some(new)));
-            if is_same && inner.running.contains_key(lane.name()) {
-                continue;
-            }
-            if let Some(running) = inner.running.remove(lane.name()) {
-                running.end();
-                done.retain(|did| *did != Did::Changed(camera.name().to_owned()));
-                done.push(Did::Restarted(camera.name().to_owned()));
-            }
-            inner.running.insert(Arc::clone(lane.name()), run(lane, camera, new)?);
+        if let Err(e) = self.arrange(old, new, prepared, &mut done) {
+            return (done, Err(e));
         }
-        Ok(done)
+        self.tidy();
+        let lanes = self.parts.pipeline.lanes();
+        let begins = |lane: &&Arc<Lane>, running: &BTreeMap<Arc<str>, Running>| {
+            running.get(lane.name()).is_none_or(|running| running.needs != needs(&lane.settings().camera, new))
+        };
+        let (starting, ending): (Vec<&Arc<Lane>>, Vec<Running>) = {
+            let mut inner = self.inner();
+            let starting: Vec<_> = lanes.iter().filter(|lane| begins(lane, &inner.running)).collect();
+            let goes = |name: &Arc<str>| {
+                !lanes.iter().any(|lane| lane.name() == name) || starting.iter().any(|lane| lane.name() == name)
+            };
+            let ending = inner.running.extract_if(.., |name, _| goes(name));
+            let ending = ending.map(|(name, running)| {
+                if let Some(lane) = starting.iter().find(|lane| *lane.name() == name) {
+                    done.retain(|did| *did != Did::Changed(lane.name().to_string()));
+                    done.push(Did::Restarted(lane.name().to_string()));
+                }
+                running
+            });
+            let ending = ending.collect();
+            (starting, ending)
+        };
+        // Not under the lock: a driver may take its time to let go.
+        ending.iter().for_each(|running| running.stop.set());
+        ending.into_iter().for_each(Running::end);
+        let mut result = Ok(());
+        for lane in starting {
+            let begun = run(lane, &lane.settings().camera, new);
+            let begun = begun.with_context(|| format!("camera {}", lane.name())).map(|running| {
+                let mut inner = self.inner();
+                if inner.has_ended {
+                    running.stop.set();
+                } else {
+                    inner.running.insert(Arc::clone(lane.name()), running);
+                }
+            });
+            result = result.and(begun);
+        }
+        (done, result)
+    }
+
+    /// Lets go of models that no camera has any more.
+    pub fn tidy(&self) {
+        let used: Vec<usize> = self.parts.pipeline.lanes().iter().map(|lane| lane.settings().engine).collect();
+        self.inner().engines.retain(|(_, number, _)| used.contains(number));
+        self.parts.pipeline.keep(&used);
     }
 
     /// The lanes, without the threads.
@@ -166,7 +205,7 @@ impl Rig {
                     let bell = Arc::clone(&pipeline.bell);
                     let feed =
                         Feed::new(camera.name().into(), Box::new(move || bell.ring())).with_timer(Arc::clone(timer));
-                    feed.configure(camera.trigger.as_ref());
+                    feed.configure(camera.trigger.as_ref(), camera.source.is_exposed_by_line());
                     let lane = Arc::new(Lane::new(Arc::new(feed), settings, generation, judge));
                     change.enrol(&lane, shelf.as_ref(), true)?;
                     if old.is_some() {
@@ -181,7 +220,7 @@ impl Rig {
                     change.save(lane);
                     let knows = shows(&was.camera) == shows(camera) && was.engine == *engine;
                     lane.reconfigure(settings, generation, judge, knows);
-                    lane.feed.configure(camera.trigger.as_ref());
+                    lane.feed.configure(camera.trigger.as_ref(), camera.source.is_exposed_by_line());
                     change.enrol(lane, shelf.as_ref(), was.camera.product != camera.product)?;
                     done.push(Did::Changed(camera.name().to_owned()));
                 }
@@ -189,24 +228,18 @@ impl Rig {
             }
             for gone in before.iter().filter(|lane| !lanes.iter().any(|kept| kept.name() == lane.name())) {
                 change.leave(gone);
+                gone.feed.close();
                 done.push(Did::Stopped(gone.name().to_string()));
             }
             pipeline.set_lanes(lanes);
             Ok::<(), anyhow::Error>(())
-        })?;
-        let mut inner = self.inner();
-        let lanes = pipeline.lanes();
-        let gone: Vec<_> =
-            inner.running.keys().filter(|name| !lanes.iter().any(|lane| lane.name() == *name)).cloned().collect();
-        gone.iter().filter_map(|name| inner.running.remove(name)).for_each(Running::end);
-        Ok(())
+        })
     }
 
     /// A thread that has ended though nobody has asked it to.
     #[must_use]
     pub fn died(&self) -> Option<String> {
-        // While cameras are restarted by a reload, which waits for their threads, there is nothing to be said.
-        let inner = self.inner.try_lock().ok()?;
+        let inner = self.inner();
         let mut threads =
             inner.running.values().filter(|running| !running.stop.is_set()).flat_map(|running| &running.threads);
         threads.find(|thread| thread.is_finished()).map(|thread| thread.thread().name().unwrap_or_default().to_owned())
@@ -214,7 +247,11 @@ impl Rig {
 
     /// Ends all threads; those that hang in a driver are waited for as long as it takes.
     pub fn end(&self) {
-        let running = std::mem::take(&mut self.inner().running);
+        let running = {
+            let mut inner = self.inner();
+            inner.has_ended = true;
+            std::mem::take(&mut inner.running)
+        };
         running.values().for_each(|running| running.stop.set());
         running.into_values().for_each(Running::end);
     }
@@ -228,7 +265,7 @@ impl Running {
 }
 
 fn run(lane: &Arc<Lane>, camera: &CameraConfig, config: &Config) -> Result<Running> {
-    let mut running = Running { stop: Stop::default(), threads: Vec::new() };
+    let mut running = Running { stop: Stop::default(), threads: Vec::new(), needs: needs(camera, config) };
     let mut spawn = |name: String, f: Box<dyn FnOnce() + Send>| -> Result<()> {
         running.threads.push(thread::Builder::new().name(name).spawn(f).context("no thread could be started")?);
         Ok(())
@@ -255,7 +292,7 @@ fn text(value: &impl Serialize) -> Value {
 }
 
 /// What a camera's threads depend on.
-fn needs(camera: &CameraConfig, config: Option<&Config>) -> [Value; 6] {
+fn needs(camera: &CameraConfig, config: &Config) -> [Value; 6] {
     let line =
         camera.trigger.as_ref().filter(|trigger| matches!(trigger.on, TriggerOn::Line(_))).map(|trigger| &trigger.on);
     [
@@ -264,11 +301,11 @@ fn needs(camera: &CameraConfig, config: Option<&Config>) -> [Value; 6] {
         text(&camera.hang_timeout_s),
         text(&line),
         text(&camera.trigger.as_ref().map(|trigger| trigger.on.asks())),
-        text(&config.map(|config| &config.limits)),
+        text(&config.limits),
     ]
 }
 
 /// What a camera's pictures show the network.
 fn shows(camera: &CameraConfig) -> [Value; 2] {
-    [text(&camera.source), text(&camera.view())]
+    [camera.source.scene(), text(&camera.view())]
 }

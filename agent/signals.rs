@@ -15,22 +15,34 @@ use crate::stop::Stop;
 /// The end takes at most this long, whatever hangs.
 const LAST: Duration = Duration::from_millis(4800);
 
-/// The signals.
-pub struct Signals {
-    terminate: Signal,
-    interrupt: Signal,
-    hang_up: Signal,
-}
+/// The signal to take up a changed configuration, which ends the process where nobody listens to it.
+pub struct HangUp(Signal);
 
-impl Signals {
-    /// From now on they do not end the process by themselves.
+impl HangUp {
+    /// From now on it is kept until it is heeded.
     ///
     /// # Errors
     /// The kernel refuses.
     pub fn new() -> Result<Self> {
-        let [terminate, interrupt, hang_up] =
-            [SignalKind::terminate(), SignalKind::interrupt(), SignalKind::hangup()].map(signal);
-        Ok(Self { terminate: terminate?, interrupt: interrupt?, hang_up: hang_up? })
+        Ok(Self(signal(SignalKind::hangup())?))
+    }
+}
+
+/// The signals.
+pub struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+    hang_up: HangUp,
+}
+
+impl Signals {
+    /// From now on the other two do not end the process by themselves either.
+    ///
+    /// # Errors
+    /// The kernel refuses.
+    pub fn new(hang_up: HangUp) -> Result<Self> {
+        let [terminate, interrupt] = [SignalKind::terminate(), SignalKind::interrupt()].map(signal);
+        Ok(Self { terminate: terminate?, interrupt: interrupt?, hang_up })
     }
 
     /// Takes up the configuration at SIGHUP; at the other two it sees to it that the process ends in time.
@@ -39,7 +51,7 @@ impl Signals {
             tokio::select! {
                 _ = self.terminate.recv() => break,
                 _ = self.interrupt.recv() => break,
-                _ = self.hang_up.recv() => {
+                _ = self.hang_up.0.recv() => {
                     let reloader = Arc::clone(&reloader);
                     drop(tokio::task::spawn_blocking(move || drop(reloader.reload()))); // it has said how it went
                 }

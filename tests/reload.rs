@@ -105,6 +105,25 @@ fn only_what_has_changed_restarts() {
 }
 
 #[test]
+fn asked_before_it_listens_it_reloads_as_soon_as_it_does() {
+    let (room, dir) = (Room::new(), tempfile::tempdir().unwrap());
+    let path = write(dir.path(), &room.broker.url(), &[camera("a", "", "rate = 5.0")]);
+    let daemon = Daemon::start(&path);
+    // As early as the process can be told not to die of it: its program has begun, its model is not there yet.
+    let status = format!("/proc/{}/status", daemon.pid());
+    let heeds = || {
+        let text = std::fs::read_to_string(&status).ok()?;
+        let caught = text.lines().find_map(|line| line.strip_prefix("SigCgt:"))?.trim().to_owned();
+        (u64::from_str_radix(&caught, 16).ok()? & 1 == 1).then_some(())
+    };
+    eventually(5, "it has begun", heeds);
+    hang_up(&daemon);
+    daemon.wait_for_log(30, "the configuration has not changed");
+    assert!(daemon.log().find("answers its golden").unwrap() < daemon.log().find("has not changed").unwrap());
+    assert!(daemon.terminate(5).success());
+}
+
+#[test]
 fn a_wrong_file_is_refused_whole() {
     let (room, dir) = (Room::new(), tempfile::tempdir().unwrap());
     let url = room.broker.url();
@@ -189,7 +208,7 @@ fn a_camera_may_have_a_model_of_its_own() {
     let model = format!("model = {{ bundle = \"{}\", classes = [\"pcb/*\"], input = 256 }}", base.display());
     let boards = "scene = \"boards\", seed = 3, rate = 4.0, speed = 640.0, defects_per_frame = 0.9";
     let own = format!("[[cameras]]\nname = \"own\"\n{model}\nsource.synthetic = {{ {boards} }}\n");
-    write(dir.path(), &room.broker.url(), &[usual, own]);
+    write(dir.path(), &room.broker.url(), &[usual.clone(), own.clone()]);
     let events = room.broker.subscribe("inspect/v1/test/gw/events");
     let reply = room.ask("reload", "1", &json!({}));
     assert_eq!(reply["result"]["cameras"], json!([{ "did": "started", "camera": "own" }]), "{reply}");
@@ -204,5 +223,16 @@ fn a_camera_may_have_a_model_of_its_own() {
         let state = state(&room.broker, name).unwrap();
         assert_eq!((&state["no_verdict"], &state["state"]), (&json!(0), &json!("streaming")), "{state}");
     }
+    // Gone with its camera, so that it is started anew with the next one.
+    let threads = |daemon: &Daemon| std::fs::read_dir(format!("/proc/{}/task", daemon.pid())).unwrap().count();
+    let with = threads(&daemon);
+    write(dir.path(), &room.broker.url(), std::slice::from_ref(&usual));
+    assert_eq!(room.ask("reload", "2", &json!({}))["ok"], true);
+    assert!(threads(&daemon) < with, "its threads are gone");
+    write(dir.path(), &room.broker.url(), &[usual, own]);
+    assert_eq!(room.ask("reload", "3", &json!({}))["ok"], true);
+    assert_eq!(daemon.log().matches("has a model of its own").count(), 2);
+    let seen = || state(&room.broker, "own").filter(|s| s["state"] == "streaming" && s["inspected"].as_u64() > Some(2));
+    eventually(30, "it is inspected again", seen);
     assert!(daemon.terminate(5).success());
 }

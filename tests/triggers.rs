@@ -69,11 +69,15 @@ fn a_command_is_answered_with_the_verdict_of_its_picture() {
     assert_eq!(room.broker.retained("inspect/v1/test/gw/cameras/drawer/state").unwrap()["reopened"], 0);
     // A camera that is away: the answer comes at the deadline, and what comes meanwhile is answered at once.
     room.publish("trigger", "late", br#"{"camera":"away","deadline_ms":3000.0}"#, &[]);
+    room.publish("trigger", "late", br#"{"camera":"away","deadline_ms":3000.0}"#, &[]);
     let begun = Instant::now();
     assert_eq!(room.ask("alarms", "meanwhile", &json!({}))["ok"], true);
     assert!(begun.elapsed() < Duration::from_millis(2500), "it waits for nobody");
     let reply = room.reply("late");
     assert!(reply["error"].as_str().unwrap().contains("no picture within 3000 ms of the trigger"), "{reply}");
+    let away = || room.broker.retained("inspect/v1/test/gw/cameras/away/state");
+    let fired = eventually(10, "its state", || away().and_then(|s| s["triggers"]["fired"].as_u64()).filter(|n| *n > 0));
+    assert_eq!((fired, room.replies("late").len()), (1, 1), "a copy of what still waits waits with it");
     for (payload, message) in [
         (json!({ "camera": "nobody" }), "there is no camera nobody; there are asked, free, away, drawer"),
         (json!({ "camera": "asked", "deadline_ms": -1.0 }), "out of range"),
@@ -135,7 +139,7 @@ impl Line {
         let (bell, timer) = (Arc::clone(&pipeline.bell), Arc::new(Timer::default()));
         let feed = Arc::new(Feed::new("a".into(), Box::new(move || bell.ring())).with_timer(Arc::clone(&timer)));
         let camera = config.cameras[0].clone();
-        feed.configure(camera.trigger.as_ref());
+        feed.configure(camera.trigger.as_ref(), false);
         let judge = kind.judge(&config.anomaly, &camera, None);
         pipeline.set_lanes(vec![Arc::new(Lane::new(Arc::clone(&feed), Settings::new(camera, 0), 0, judge))]);
         let quota = Quota { messages: 10_000, image_bytes: 1 << 24, event_bytes: 1 << 24 };

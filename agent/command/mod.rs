@@ -27,6 +27,7 @@ use tracing::{info, warn};
 pub use alarms::{Acknowledge, Comment, ListAlarms, Quieten, Release, Shelve};
 pub use order::{Approve, Changeover, Forget, ListLessons, Order, Products, Relearn, Reload, Rollback, Teach, Trigger};
 use trigger::Deferred;
+pub use trigger::Pictures;
 
 use crate::config::Name;
 use crate::keeper::Keeper;
@@ -46,6 +47,8 @@ const WAITING: usize = 32;
 const MAX_BYTES: usize = 64 * 1024;
 /// Letters of an error in a reply, which may quote what was wrong.
 const MAX_ERROR: usize = 1000;
+/// Receipts on their way back; more than brokers let wait, since one that is lost stays open until the next connection.
+const RECEIPTS: usize = 4096;
 
 /// A command as it came.
 #[derive(Debug)]
@@ -107,6 +110,8 @@ pub struct Office {
     pub pipeline: Arc<Pipeline>,
     /// What takes up a changed configuration.
     pub reloader: Arc<Reloader>,
+    /// Commands that wait for a picture.
+    pub pictures: Pictures,
 }
 
 impl Office {
@@ -207,7 +212,7 @@ impl Letterbox {
     #[must_use]
     pub fn new(topics: Topics) -> (Self, Inbox, tokio::sync::mpsc::Receiver<Receipt>) {
         let (sender, items) = sync_channel(WAITING);
-        let (answered, receipts) = tokio::sync::mpsc::channel(2 * WAITING);
+        let (answered, receipts) = tokio::sync::mpsc::channel(RECEIPTS);
         let pile = Pile::default();
         let letterbox = Self { sender, pile: Arc::clone(&pile), topics };
         (letterbox, Inbox { items, pile, answered }, receipts)

@@ -8,6 +8,7 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use serde_json::json;
 use toml::Spanned;
 
 use super::HealthConfig;
@@ -180,6 +181,36 @@ impl SourceConfig {
     #[must_use]
     pub fn is_triggered(&self) -> bool {
         matches!(self, Self::Genicam(genicam) if genicam.trigger != TriggerMode::FreeRun)
+    }
+
+    /// Whether a signal at the camera itself exposes each picture.
+    #[must_use]
+    pub fn is_exposed_by_line(&self) -> bool {
+        matches!(self, Self::Genicam(genicam) if genicam.trigger == TriggerMode::Line)
+    }
+
+    /// What decides what its pictures show: not how long it is waited for, nor who it is asked as.
+    #[must_use]
+    pub fn scene(&self) -> serde_json::Value {
+        match self {
+            Self::Folder(folder) => json!({"folder": folder.path, "list": folder.list}),
+            Self::Video(video) => json!({"video": video.path}),
+            Self::V4l2(v4l2) => json!({
+                "v4l2": v4l2.device,
+                "size": [v4l2.width, v4l2.height],
+                "format": v4l2.format,
+                "controls": v4l2.controls,
+            }),
+            Self::Rtsp(rtsp) => json!({"rtsp": rtsp.url}),
+            Self::Genicam(genicam) => json!({
+                "genicam": genicam.camera,
+                "region": json!([genicam.offset_x, genicam.offset_y, genicam.width, genicam.height]),
+                "format": genicam.pixel_format,
+                "light": json!([genicam.exposure_us, genicam.exposure_auto, genicam.gain, genicam.gain_auto]),
+                "features": genicam.features,
+            }),
+            Self::Synthetic(scene) => json!({"synthetic": scene}),
+        }
     }
 
     /// A key that contradicts another one, and what would be right.
@@ -374,5 +405,25 @@ impl Default for SyntheticSource {
             defects_per_frame: Density::of(0.02),
             rate: Rate::of(10.0),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_camera_shows_does_not_hang_on_how_it_is_reached() {
+        let source = |text: &str| toml::from_str::<SourceConfig>(text).unwrap().scene();
+        let usual = source("rtsp = { url = \"rtsp://host/line\" }");
+        assert_eq!(usual, source("rtsp = { url = \"rtsp://host/line\", user = \"u\", read_timeout_s = 9.0 }"));
+        assert_ne!(usual, source("rtsp = { url = \"rtsp://host/other\" }"));
+        let usual = source("genicam = { camera = \"a\" }");
+        assert_eq!(
+            usual,
+            source("genicam = { camera = \"a\", buffers = 9, packet_size = 1500, trigger = \"software\" }")
+        );
+        assert_ne!(usual, source("genicam = { camera = \"a\", exposure_us = 900.0 }"));
+        assert_ne!(usual, source("genicam = { camera = \"a\", offset_x = 16 }"));
     }
 }

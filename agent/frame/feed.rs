@@ -96,13 +96,22 @@ impl Feed {
         self
     }
 
-    /// Which pictures are inspected from now on.
-    pub fn configure(&self, trigger: Option<&TriggerConfig>) {
-        self.slot.set_capacity(trigger.map_or(1, |trigger| trigger.queue.get().max(1) as usize));
-        self.gate().configure(trigger);
+    /// Which pictures are inspected from now on; `exposes` is whether the signal of the trigger's line exposes them as well.
+    pub fn configure(&self, trigger: Option<&TriggerConfig>, exposes: bool) {
+        let left_out = self.slot.set_capacity(trigger.map_or(1, |trigger| trigger.queue.get().max(1) as usize));
+        left_out.into_iter().for_each(|captured| self.replaced(captured));
+        let mut gate = self.gate();
+        gate.configure(trigger);
+        gate.set_exposes(exposes);
+        drop(gate);
         if !trigger.is_some_and(|trigger| matches!(trigger.on, crate::config::TriggerOn::Line(_))) {
             self.set_trigger_trouble(None);
         }
+    }
+
+    /// The camera is gone; who waits for a picture of it is told so.
+    pub fn close(&self) {
+        self.gate().close();
     }
 
     fn gate(&self) -> MutexGuard<'_, Gate> {
@@ -263,7 +272,14 @@ impl Feed {
             Next::Unreadable { origin, reason } => (None, Some((origin, reason))),
             Next::Idle | Next::Ended => return,
         };
-        let Some(fired) = self.gate().pass(captured, image.as_ref()) else { return };
+        let (overtaken, passed) = {
+            let mut gate = self.gate();
+            (gate.overtaken(captured), gate.pass(captured, image.as_ref()))
+        };
+        overtaken
+            .into_iter()
+            .for_each(|fired| self.unserved(fired, "its picture was lost: that of a later trigger came"));
+        let Some(fired) = passed else { return };
         let seq = self.seq.fetch_add(1, Ordering::Relaxed);
         let put = match (image, unreadable) {
             (Some(image), _) => Captured::Frame(Frame { seq, captured_at, captured, image, fired }),
@@ -272,11 +288,15 @@ impl Feed {
                 Captured::Unreadable { seq, captured_at, origin, reason, fired }
             }
         };
-        if let Some(mut replaced) = self.slot.put(put) {
-            let reason = "others came before it could be inspected";
-            replaced.take_fired().into_iter().for_each(|fired| self.unserved(fired, reason));
+        if let Some(replaced) = self.slot.put(put) {
+            self.replaced(replaced);
         }
         (self.wake)();
+    }
+
+    fn replaced(&self, mut captured: Captured) {
+        let reason = "others came before it could be inspected";
+        captured.take_fired().into_iter().for_each(|fired| self.unserved(fired, reason));
     }
 
     /// Whether something waits.

@@ -29,9 +29,13 @@ impl<T> Slot<T> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// From now on so many items may wait, at least one.
-    pub fn set_capacity(&self, capacity: usize) {
-        self.inner().capacity = capacity.max(1);
+    /// From now on so many items may wait, at least one; gives those, counted as dropped, for which there is no room any more.
+    pub fn set_capacity(&self, capacity: usize) -> Vec<T> {
+        let mut inner = self.inner();
+        inner.capacity = capacity.max(1);
+        let excess = inner.items.len().saturating_sub(inner.capacity);
+        inner.dropped += excess as u64;
+        inner.items.drain(..excess).collect()
     }
 
     /// Puts an item in; gives the one, counted as dropped, for which there is no room any more: the oldest.

@@ -13,6 +13,7 @@
 mod fair;
 mod lane;
 
+use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::mpsc::SyncSender;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -83,13 +84,14 @@ impl Model {
 
 struct Models {
     gateway: Model,
-    /// Of cameras that have one of their own, from number 1 on.
-    others: Vec<Model>,
+    /// Of cameras that have one of their own, from number 1 on; a number is never used again.
+    others: BTreeMap<usize, Model>,
+    last: usize,
 }
 
 impl Models {
     fn get(&mut self, engine: usize) -> Option<&mut Model> {
-        engine.checked_sub(1).map_or(Some(&mut self.gateway), |at| self.others.get_mut(at))
+        if engine == 0 { Some(&mut self.gateway) } else { self.others.get_mut(&engine) }
     }
 }
 
@@ -106,15 +108,22 @@ impl Pipeline {
     /// Without cameras, with the gateway's model.
     #[must_use]
     pub fn new(bell: Arc<Bell>, engine: Engine) -> Self {
-        let models = Models { gateway: Model::of(0, engine), others: Vec::new() };
+        let models = Models { gateway: Model::of(0, engine), others: BTreeMap::new(), last: 0 };
         Self { lanes: Shared::default(), bell, models: Mutex::new(models) }
     }
 
     /// One more model; gives its number.
     pub fn add(&self, engine: Engine) -> usize {
         let mut models = self.models();
-        models.others.push(Model::of(0, engine));
-        models.others.len()
+        models.last += 1;
+        let number = models.last;
+        models.others.insert(number, Model::of(0, engine));
+        number
+    }
+
+    /// Lets go of all models but the gateway's and these.
+    pub fn keep(&self, engines: &[usize]) {
+        self.models().others.retain(|number, _| engines.contains(number));
     }
 
     /// The cameras, in the order of the configuration.
@@ -164,19 +173,16 @@ impl Pipeline {
     }
 
     /// The worker's inspector of that model, of the newest generation that it can have; notes that a frame goes in.
-    fn begin<'w>(&self, engine: usize, worker: &'w mut Vec<Option<Inspector>>) -> Option<&'w mut Inspector> {
+    fn begin<'w>(&self, engine: usize, worker: &'w mut BTreeMap<usize, Inspector>) -> Option<&'w mut Inspector> {
         let mut models = self.models();
+        worker.retain(|number, _| *number == 0 || models.others.contains_key(number));
         let model = models.get(engine)?;
-        if worker.len() <= engine {
-            worker.resize_with(engine + 1, || None);
-        }
-        let mine = &mut worker[engine];
-        if mine.as_ref().is_none_or(|mine| mine.generation != model.generation)
+        if worker.get(&engine).is_none_or(|mine| mine.generation != model.generation)
             && let Some(newer) = model.inspectors.pop()
         {
-            *mine = Some(newer);
+            worker.insert(engine, newer);
         }
-        let mine = mine.as_mut()?;
+        let mine = worker.get_mut(&engine)?;
         model.tally.under_way += u64::from(mine.generation == model.generation);
         Some(mine)
     }
@@ -215,11 +221,15 @@ impl Pipeline {
 
     /// Works on this thread until `stop`, then finishes the frame at hand. Verdicts go out with their lane.
     pub fn work(&self, verdicts: &SyncSender<Judged>, stop: &Stop) {
-        let mut worker = Vec::new();
+        let mut worker = BTreeMap::new();
         while let Some((captured, ticket)) = self.take(stop) {
             let engine = ticket.settings.engine;
             let verdict = match self.begin(engine, &mut worker) {
-                None => Verdict::none(captured, Some("there is no model for this camera".to_owned()), self.model()),
+                None => Verdict::none(
+                    captured,
+                    Some("the camera was given another model before this frame was inspected".to_owned()),
+                    self.model(),
+                ),
                 Some(inspector) => {
                     let looked = look(&ticket, inspector, &captured);
                     // What comes now may have to wait, for the camera's order or for the disk, which is no fault of the model.

@@ -79,6 +79,7 @@ impl Reloader {
     /// Why it is refused, whole.
     pub fn reload(&self) -> Result<Reloaded> {
         let _busy = self.busy.lock().unwrap_or_else(PoisonError::into_inner);
+        let before = self.current.get();
         let result = self.take_up();
         match &result {
             Ok(Reloaded { changes, .. }) if changes.is_empty() => info!("the configuration has not changed"),
@@ -86,7 +87,10 @@ impl Reloader {
                 changes.iter().for_each(|change| info!("configuration: {change}"));
                 info!(?cameras, reconnected, "the changed configuration is in force");
             }
-            Err(e) => error!("the changed configuration is refused, the one before stays in force: {e:#}"),
+            Err(e) if Arc::ptr_eq(&self.current.get(), &before) => {
+                error!("the changed configuration is refused, the one before stays in force: {e:#}");
+            }
+            Err(e) => error!("{e:#}"),
         }
         result
     }
@@ -102,12 +106,9 @@ impl Reloader {
         if !fixed.is_empty() {
             bail!("{} can change at a start alone: restart inspectd (systemctl restart inspectd)", fixed.join(", "));
         }
-        let prepared = self.rig.prepare(&new, true)?;
-        self.board_of_alarms(&new)?;
-        let cameras = self
-            .rig
-            .apply(Some(&old), &new, &prepared)
-            .context("a camera could not be started, so that only a part is in force: restart inspectd")?;
+        let prepared = self.rig.prepare(&new, true).and_then(|prepared| self.board_of_alarms(&new).map(|()| prepared));
+        let prepared = prepared.inspect_err(|_| self.rig.tidy())?;
+        let (cameras, started) = self.rig.apply(Some(&old), &new, &prepared);
         for did in &cameras {
             if let Did::Stopped(camera) = did {
                 self.board.set(&self.topics.camera_state(camera), Vec::new());
@@ -123,6 +124,8 @@ impl Reloader {
             }
         }
         self.current.set(new);
+        started
+            .context("all of it is in force, but a camera could not be started: reload again, or restart inspectd")?;
         Ok(Reloaded { changes: changes.iter().map(ToString::to_string).collect(), cameras, reconnected })
     }
 

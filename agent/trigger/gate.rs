@@ -32,6 +32,8 @@ pub struct Gate {
     motion: Option<Motion>,
     /// Triggers of which a source that has to be told does not know yet.
     untold: u32,
+    /// The signal of the line exposes the picture as well.
+    exposes: bool,
     counts: TriggerCounts,
 }
 
@@ -51,7 +53,19 @@ impl Gate {
         if self.config.as_ref() != config {
             let old = std::mem::replace(self, Self::new(config));
             (self.waiting, self.edge, self.counts, self.untold) = (old.waiting, old.edge, old.counts, old.untold);
+            self.exposes = old.exposes;
         }
+    }
+
+    /// Whether the signal of the line exposes the picture as well. Each picture then belongs to the last signal before it, and those
+    /// before that have lost theirs; where pictures come by themselves, one that is late serves whoever waits longest.
+    pub fn set_exposes(&mut self, exposes: bool) {
+        self.exposes = exposes;
+    }
+
+    /// Those that wait are told that nobody will come.
+    pub fn close(&mut self) {
+        self.waiting.clear();
     }
 
     /// The configuration.
@@ -100,6 +114,20 @@ impl Gate {
         self.waiting.push_back(fired);
         self.untold += 1;
         Ok(())
+    }
+
+    /// Parts that were there before this picture and will have none: it is another one's. Asked before [`Gate::pass`].
+    pub fn overtaken(&mut self, at: Instant) -> Vec<Fired> {
+        let is_before = |one: &Fired| one.is_part() && one.at <= at;
+        let count = self.waiting.iter().filter(|one| is_before(one)).count();
+        let mut lost = if self.exposes { count.saturating_sub(1) } else { 0 };
+        let (overtaken, waiting) = self.waiting.drain(..).partition(|one| {
+            let is_lost = lost > 0 && is_before(one);
+            lost -= usize::from(is_lost);
+            is_lost
+        });
+        self.waiting = waiting;
+        Vec::from(overtaken)
     }
 
     /// A picture that was captured at `at`, where it could be read: whether it is inspected, and for which triggers.
@@ -193,6 +221,30 @@ mod tests {
         assert!(gate.expired(at(169)).is_empty());
         assert_eq!((gate.next_deadline(), gate.expired(at(170)).len()), (Some(at(170)), 1));
         assert_eq!(gate.counts().passed_over, 3);
+    }
+
+    #[test]
+    fn where_the_line_exposes_a_lost_picture_is_missed_and_shifts_no_other() {
+        let (mut gate, begun) = (gate("on = { line = { chip = \"c\", offset = 1 } }"), Instant::now());
+        let at = |ms: u64| begun + Duration::from_millis(ms);
+        let serve = |gate: &mut Gate, lines: &[u64], picture: u64| {
+            lines.iter().for_each(|ms| gate.fire(fired(By::Line, at(*ms), 1000)).unwrap());
+            let lost: Vec<Instant> = gate.overtaken(at(picture)).iter().map(|one| one.at).collect();
+            (lost, gate.pass(at(picture), None).map(|fired| fired.iter().map(|one| one.at).collect::<Vec<_>>()))
+        };
+        // Pictures that come by themselves serve who waits longest.
+        assert_eq!(serve(&mut gate, &[10, 20], 25), (vec![], Some(vec![at(10)])));
+        assert_eq!(serve(&mut gate, &[], 30), (vec![], Some(vec![at(20)])));
+        gate.set_exposes(true);
+        assert_eq!(serve(&mut gate, &[100], 101), (vec![], Some(vec![at(100)])));
+        assert_eq!(
+            serve(&mut gate, &[200, 300], 301),
+            (vec![at(200)], Some(vec![at(300)])),
+            "the picture of 200 was lost"
+        );
+        // The line has been seen once more before the picture arrives, which is no reason to give it that one.
+        assert_eq!(serve(&mut gate, &[400, 500], 401), (vec![], Some(vec![at(400)])));
+        assert_eq!(serve(&mut gate, &[], 501), (vec![], Some(vec![at(500)])));
     }
 
     #[test]

@@ -153,7 +153,7 @@ mod tests {
     fn feed() -> Feed {
         let config = toml::from_str("on = { line = { chip = \"/dev/gpiochip0\", offset = 3 } }\nqueue = 4").unwrap();
         let feed = Feed::new("a".into(), Box::new(|| ()));
-        feed.configure(Some(&config));
+        feed.configure(Some(&config), false);
         feed
     }
 
