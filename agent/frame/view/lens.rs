@@ -230,6 +230,46 @@ mod tests {
 
     const MATRIX: [f64; 4] = [1400.0, 1390.0, 951.3, 547.8];
 
+    /// Points, and what OpenCV 5.0.0 makes of them: `undistortPoints(points, K, D, P=K)`, 200 steps, and `projectPoints` of the
+    /// same points as straight ones. Its pixels are counted from the middle of the first one.
+    #[test]
+    fn agrees_with_opencv_itself() {
+        type Row = ([f64; 2], [f64; 2], [f64; 2]);
+        let barrel: [Row; 5] = [
+            ([0.0, 0.0], [-244.918282, -135.919982], [138.553296, 76.800102]),
+            ([1919.0, 0.0], [2154.968523, -132.665896], [1784.415620, 75.622047]),
+            ([1919.0, 1079.0], [2156.238351, 1214.159377], [1783.807857, 1001.890520]),
+            ([960.0, 270.0], [959.932363, 267.257731], [960.065603, 272.659378]),
+            ([100.0, 1030.0], [-65.893625, 1124.701846], [204.886766, 970.101657]),
+        ];
+        let rational: [Row; 5] = [
+            ([0.0, 0.0], [-242.491979, -184.031630], [106.777333, 80.829081]),
+            ([1279.0, 0.0], [1562.665444, -205.685647], [1161.803202, 84.959882]),
+            ([1279.0, 959.0], [1565.494705, 1171.125956], [1160.325910, 870.839134]),
+            ([640.0, 240.0], [640.246714, 235.798715], [639.766124, 243.983581]),
+            ([896.0, 288.0], [906.043415, 281.106911], [886.985185, 294.187079]),
+        ];
+        let of = |size, matrix: [f64; 4], k: &[f64]| {
+            let keys = LensKeys { size, matrix: matrix.into(), distortion: k.into() };
+            Lens::try_from(keys).unwrap().at(size[0], size[1]).unwrap()
+        };
+        let k = [-0.28, 0.09, 0.0007, -0.0004, -0.015];
+        let five = of([1920, 1080], [1400.0, 1390.0, 968.5, 531.25], &k);
+        let k = [-0.3, 0.05, 0.001, -0.0012, 0.01, 0.02, -0.01, 0.004];
+        let eight = of([1280, 960], [1000.0, 1005.0, 630.0, 470.0], &k);
+        for (optics, rows) in [(five, barrel), (eight, rational)] {
+            for (point, straight, bent) in rows {
+                let is_near = |got: [f64; 2], wanted: [f64; 2]| {
+                    assert!((got[0] - 0.5 - wanted[0]).abs() < 1e-3, "{point:?}: {got:?}, {wanted:?}");
+                    assert!((got[1] - 0.5 - wanted[1]).abs() < 1e-3, "{point:?}: {got:?}, {wanted:?}");
+                };
+                let ours = point.map(|v| v + 0.5);
+                is_near(optics.straighten(ours), straight);
+                is_near(optics.bend(ours), bent);
+            }
+        }
+    }
+
     #[test]
     fn bends_as_opencv_does() {
         // The formula as OpenCV's documentation of calibrateCamera has it, at the point (-0.5, 0.3, 1).
