@@ -17,8 +17,8 @@ use crate::backoff::Backoff;
 use crate::config::{Config, TriggerOn};
 use crate::frame::Captured;
 use crate::health::Fault;
-use crate::mqtt::payload::{FrameRef, Transition};
-use crate::outbox::Outbox;
+use crate::mqtt::payload::{FrameRef, FrameResult, Transition};
+use crate::outbox::{Kind, Message, Outbox};
 use crate::pipeline::{Judged, Lane, Settings};
 use crate::report::{self, Results};
 use crate::shared::Shared;
@@ -73,6 +73,17 @@ impl Clerk {
         }
     }
 
+    /// Publishes a picture that somebody wants to see; gives its hash.
+    fn publish(&self, verdict: &Verdict, config: &Config) -> Option<String> {
+        let (hash, payload) = book::picture(&verdict.frame()?.image, verdict, &config.alarm)
+            .inspect_err(|e| warn!("a picture cannot be shown: {e:#}"))
+            .ok()?;
+        let topic = self.results.topics().image(&hash);
+        let message = Message { kind: Kind::Image, topic, payload, retain: false, subject: None };
+        let pushed = self.outbox.transaction(|transaction| transaction.push(&message));
+        pushed.inspect_err(|e| warn!("a picture cannot be published: {e:#}")).ok().map(|()| hash)
+    }
+
     fn take(&mut self, lane: &Lane, mut verdict: Verdict, cards: &Cards) {
         let (name, config) = (lane.name(), self.current.get());
         let settings = lane.settings();
@@ -105,8 +116,13 @@ impl Clerk {
         }
         self.see_through(&entry, recorded);
         self.results.send(&config.mqtt, name, &verdict, &fired);
-        let waiters = fired.into_iter().filter_map(|fired| Some((fired.at_wall, fired.waiter?)));
-        waiters.for_each(|(at, waiter)| waiter.answer(Ok(&report::result(name, &verdict, Some(at)))));
+        let waiters: Vec<_> = fired.into_iter().filter_map(|fired| Some((fired.at_wall, fired.waiter?))).collect();
+        let image =
+            if waiters.iter().any(|(_, waiter)| waiter.wants_picture) { self.publish(&verdict, &config) } else { None };
+        for (at, waiter) in waiters {
+            let image = image.clone().filter(|_| waiter.wants_picture);
+            waiter.answer(Ok(&FrameResult { image, ..report::result(name, &verdict, Some(at)) }));
+        }
     }
 
     /// What the passing of time changes.

@@ -157,6 +157,8 @@ pub struct AlarmConfig {
     pub rules: Vec<RuleConfig>,
     /// Largest snapshot, in KiB.
     pub snapshot_kib: KiB,
+    /// Boxes and heat are drawn into snapshots, for readers that cannot do so themselves.
+    pub snapshot_marks: bool,
 }
 
 /// `[[alarm.rules]]`: for findings of some classes on some cameras. A finding counts unless a rule that matches it says no.
@@ -231,6 +233,7 @@ impl Default for AlarmConfig {
             dead_time_s: DeadTime::of(0.0),
             rules: Vec::new(),
             snapshot_kib: KiB::of(256),
+            snapshot_marks: false,
         }
     }
 }

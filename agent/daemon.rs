@@ -140,7 +140,8 @@ async fn live(
     let prepared = rig.prepare(&config, false).or_exit(Exit::Data)?;
     let status = Arc::new(LinkStatus::default());
     let (pipeline, outbox) = (Arc::clone(&common.pipeline), Arc::clone(&common.outbox));
-    let mut reporter = Reporter::new(common.topics.clone(), pipeline, outbox, Arc::clone(&status));
+    let mut reporter =
+        Reporter::new(common.topics.clone(), pipeline, outbox, Arc::clone(&status), config.gateway.state_dir.clone());
     let (will, of) = ((common.topics.state(), reporter.will()), identity.clone());
     let links: Links = Box::new(move |config| [link_options(config, &of, will.clone()), update_options(config, &of)]);
     let [alarms, updates] = links(&config);

@@ -4,7 +4,9 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
-use inspectd::{bench, cameras, check, daemon, eval, exit, extract, log, model, publish, schema, teach, update, watch};
+use inspectd::{
+    bench, cameras, check, console, daemon, eval, exit, extract, log, model, publish, schema, teach, update, watch,
+};
 
 /// Edge inspection agent for industrial cameras: one model for all defects, alarms over MQTT.
 #[derive(Parser)]
@@ -43,8 +45,16 @@ enum Command {
     /// Sign bundles and bring them to gateways.
     Model(Box<publish::Args>),
     /// Print alarms as they come, a line each.
-    #[command(after_help = "Example:\n  inspectd watch --broker mqtt://localhost:1883 --images snapshots")]
+    #[command(
+        after_help = "Example:\n  inspectd watch --broker mqtt://localhost:1883 --severity critical,major --class 'steel/*' --images snapshots"
+    )]
     Watch(watch::Args),
+    /// The control room: a page with all alarms, gateways and models.
+    #[command(
+        after_help = "Example:\n  inspectd console --broker mqtt://localhost:1883 --listen 127.0.0.1:8080 --state /var/lib/inspectd-console\n\n\
+        At its first start it prints the password of the user admin."
+    )]
+    Console(Box<console::Args>),
     /// The process in which an update proves itself.
     #[command(hide = true)]
     Prove(update::prove::child::Args),
@@ -64,7 +74,7 @@ fn main() -> ExitCode {
 }
 
 fn dispatch(command: Command) -> Result<ExitCode> {
-    log::init(matches!(command, Command::Run(_)));
+    log::init(matches!(command, Command::Run(_) | Command::Console(_)));
     model::preprocess::one_thread();
     match command {
         Command::Run(args) => daemon::run(&args.config).map(|()| ExitCode::SUCCESS),
@@ -76,6 +86,7 @@ fn dispatch(command: Command) -> Result<ExitCode> {
         Command::Teach(args) => teach::run(&args).map(|()| ExitCode::SUCCESS),
         Command::Model(args) => publish::run(&args).map(|()| ExitCode::SUCCESS),
         Command::Watch(args) => watch::run(&args).map(|()| ExitCode::SUCCESS),
+        Command::Console(args) => console::run(&args).map(|()| ExitCode::SUCCESS),
         Command::Prove(args) => update::prove::child::run(&args).map(|()| ExitCode::SUCCESS),
         Command::Schema(args) => schema::run(&args).map(|()| ExitCode::SUCCESS),
     }

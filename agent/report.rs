@@ -1,6 +1,7 @@
 //! What the daemon says of itself: the gateway's and the cameras' states, and the results of frames.
 
 use std::collections::HashMap;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant, SystemTime};
@@ -24,6 +25,7 @@ use crate::mqtt::status::LinkStatus;
 use crate::mqtt::topics::Topics;
 use crate::outbox::{Counts, Dead, Outbox};
 use crate::pipeline::{Lane, Pipeline};
+use crate::system::SystemState;
 use crate::trigger::Fired;
 use crate::verdict::Verdict;
 
@@ -39,6 +41,7 @@ pub struct Reporter {
     topics: Topics,
     pipeline: Arc<Pipeline>,
     outbox: Arc<Outbox>,
+    state_dir: PathBuf,
     started: Instant,
     last: HashMap<Arc<str>, Shown>,
     gateway_due: Instant,
@@ -62,13 +65,20 @@ struct Shown {
 impl Reporter {
     /// For these cameras.
     #[must_use]
-    pub fn new(topics: Topics, pipeline: Arc<Pipeline>, outbox: Arc<Outbox>, status: Arc<LinkStatus>) -> Self {
+    pub fn new(
+        topics: Topics,
+        pipeline: Arc<Pipeline>,
+        outbox: Arc<Outbox>,
+        status: Arc<LinkStatus>,
+        state_dir: PathBuf,
+    ) -> Self {
         let now = Instant::now();
         let model = pipeline.model();
         Self {
             topics,
             pipeline,
             outbox,
+            state_dir,
             started: now,
             last: HashMap::new(),
             gateway_due: now,
@@ -111,6 +121,7 @@ impl Reporter {
             },
             broker: self.broker.clone(),
             cameras: self.cameras(),
+            system: online.then(|| SystemState::read(&self.state_dir)),
         }
     }
 
@@ -217,6 +228,12 @@ impl Results {
         Self { topics, sender, sampled: HashMap::new() }
     }
 
+    /// The topics.
+    #[must_use]
+    pub fn topics(&self) -> &Topics {
+        &self.topics
+    }
+
     /// Sends a verdict's result if it is wanted. Never waits: with no room it is left out.
     pub fn send(&mut self, config: &MqttConfig, camera: &Arc<str>, verdict: &Verdict, fired: &[Fired]) {
         let wanted = match config.results {
@@ -264,6 +281,7 @@ pub fn result(camera: &str, verdict: &Verdict, triggered: Option<SystemTime>) ->
         anomaly: verdict.anomaly,
         anomaly_probability: verdict.probability,
         findings: verdict.findings.clone(),
+        image: None,
         latency_ms: verdict.latency * 1000.0,
     }
 }

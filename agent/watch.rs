@@ -14,6 +14,7 @@ use crate::backoff::Backoff;
 use crate::config::Severity;
 use crate::config::value::Name;
 use crate::exit::{Exit, OrExit};
+use crate::glob::glob;
 use crate::mqtt::args::BrokerArgs;
 use crate::mqtt::link::{Event, Link, LinkOptions};
 use crate::mqtt::payload::{AlarmEvent, GatewayState, Transition};
@@ -32,12 +33,23 @@ pub struct Args {
     /// Only this site.
     #[arg(long)]
     site: Option<String>,
+    /// Only classes of these names, in which * is any text.
+    #[arg(long, value_name = "GLOB,…", value_delimiter = ',')]
+    class: Vec<String>,
+    /// Only these severities: info, minor, major, critical.
+    #[arg(long, value_name = "NAME,…", value_delimiter = ',', value_parser = severity)]
+    severity: Vec<Severity>,
     /// One JSON event a line, for machines.
     #[arg(long)]
     json: bool,
     /// Save the pictures of alarms in this folder.
     #[arg(long, value_name = "DIR")]
     images: Option<PathBuf>,
+}
+
+fn severity(text: &str) -> Result<Severity, String> {
+    let known = serde_json::from_value(serde_json::Value::String(text.to_owned()));
+    known.map_err(|_| "it is info, minor, major or critical".to_owned())
 }
 
 /// Watches until interrupted.
@@ -55,6 +67,8 @@ pub fn run(args: &Args) -> Result<()> {
     }
     let printer = Printer {
         json: args.json,
+        classes: args.class.clone(),
+        severities: args.severity.clone(),
         colour: std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none(),
         images: args.images.clone(),
         saved: HashMap::new(),
@@ -108,6 +122,9 @@ async fn watch(options: &LinkOptions, site: &str, mut printer: Printer) -> Resul
 
 struct Printer {
     json: bool,
+    /// Of all where there is none.
+    classes: Vec<String>,
+    severities: Vec<Severity>,
     colour: bool,
     images: Option<PathBuf>,
     saved: HashMap<String, PathBuf>,
@@ -120,7 +137,8 @@ impl Printer {
         let mut levels = topic.rsplit('/');
         match (levels.next(), levels.next()) {
             (Some("events"), _) => match serde_json::from_slice::<AlarmEvent>(payload) {
-                Ok(event) => self.event(&event),
+                Ok(event) if self.wants(&event) => self.event(&event),
+                Ok(_) => Ok(()),
                 Err(e) => {
                     eprintln!("{}", plain(&format!("{topic}: no alarm event: {e}")));
                     Ok(())
@@ -145,6 +163,12 @@ impl Printer {
             }
             _ => Ok(()),
         }
+    }
+
+    fn wants(&self, event: &AlarmEvent) -> bool {
+        let body = &event.body;
+        (self.classes.is_empty() || self.classes.iter().any(|class| glob(class, &body.class)))
+            && (self.severities.is_empty() || self.severities.contains(&body.severity))
     }
 
     fn event(&self, event: &AlarmEvent) -> Result<()> {

@@ -11,6 +11,7 @@ mod boards;
 mod cameras;
 mod cli;
 mod commands;
+mod console;
 mod constancy;
 mod delivery;
 mod demo;

@@ -22,6 +22,7 @@ use inspectd::trigger::{By, Fired};
 use inspectd::update::tap::Tap;
 use inspectd::verdict::book::{AlarmBook, Identity};
 use serde_json::{Value, json};
+use sha2::Digest as _;
 
 use crate::commands::Room;
 use crate::support::daemon::{Daemon, config};
@@ -63,6 +64,14 @@ fn a_command_is_answered_with_the_verdict_of_its_picture() {
     eventually(10, "the same reply again", || (room.replies("t-0").len() == 2).then_some(()));
     assert_eq!(room.replies("t-0")[0], room.replies("t-0")[1]);
     assert_eq!(room.ask("trigger", "f", &json!({ "camera": "free" }))["result"]["camera"], "free");
+    // The picture itself, where that is wanted.
+    let images = room.broker.subscribe("inspect/v1/test/gw/images/+");
+    let reply = room.ask("snapshot", "s", &json!({ "camera": "free" }));
+    let hash = reply["result"]["image"].as_str().unwrap_or_else(|| panic!("{reply}")).to_owned();
+    let jpeg = eventually(5, "the picture", || {
+        images.messages().into_iter().find(|(topic, _)| topic.ends_with(&hash)).map(|(_, bytes)| bytes)
+    });
+    assert_eq!(hex::encode(sha2::Sha256::digest(&jpeg)), hash);
     // A folder is asked for its next file, however long that takes to happen.
     let reply = room.ask("trigger", "d", &json!({ "camera": "drawer" }));
     assert_eq!(reply["result"]["file"], "part.jpg", "{reply}");

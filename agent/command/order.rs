@@ -15,9 +15,11 @@ use crate::verdict::quiet::Why;
 
 /// The commands there are.
 const COMMANDS: &str = "ack, alarms, approve, changeover, comment, forget, in_service, lessons, out_of_service, products, relearn, \
-                        reload, rollback, shelve, suppress, teach, trigger, unshelve, unsuppress";
+                        reload, rollback, shelve, snapshot, suppress, teach, trigger, unshelve, unsuppress";
 /// The one that is answered when a picture has come.
 pub(super) const TRIGGER: &str = "trigger";
+/// The same, with the picture itself.
+pub(super) const SNAPSHOT: &str = "snapshot";
 
 /// `…/commands/changeover/{id}`: from now on the camera looks at another product.
 #[derive(Debug, PartialEq, Deserialize, JsonSchema)]
@@ -115,7 +117,8 @@ pub struct Rollback {
 #[serde(deny_unknown_fields)]
 pub struct Reload {}
 
-/// `…/commands/trigger/{id}`: the camera's next picture is inspected, whatever triggers it otherwise; the reply's `result` is what
+/// `…/commands/trigger/{id}`, and `…/commands/snapshot/{id}`, where the picture is published as well (`image` of the result): the
+/// camera's next picture is inspected, whatever triggers it otherwise; the reply's `result` is what
 /// `…/results` says of it.
 #[derive(Debug, PartialEq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -189,7 +192,7 @@ impl Order {
             "rollback" => Self::Rollback(read(command, payload)?),
             "alarms" => Self::Alarms(read(command, payload)?),
             "reload" => Self::Reload(read(command, payload)?),
-            TRIGGER => Self::Trigger(read(command, payload)?),
+            TRIGGER | SNAPSHOT => Self::Trigger(read(command, payload)?),
             _ => bail!("there is no command {command}; there are {COMMANDS}"),
         })
     }

@@ -50,9 +50,12 @@ pub(super) enum Deferred {
 impl Office {
     /// Takes a command `trigger` that can be carried out.
     pub(super) fn trigger(&self, incoming: &Incoming, receipt: Option<Receipt>, answered: &Answered) -> Deferred {
-        let Some((order::TRIGGER, id)) = self.topics.command(&incoming.topic) else { return Deferred::Not(receipt) };
+        let Some((command @ (order::TRIGGER | order::SNAPSHOT), id)) = self.topics.command(&incoming.topic) else {
+            return Deferred::Not(receipt);
+        };
+        let command = if command == order::TRIGGER { order::TRIGGER } else { order::SNAPSHOT };
         let (Ok(id), false) = (Name::new(id), incoming.retained) else { return Deferred::Not(receipt) };
-        let Ok(trigger) = order::read::<Trigger>(order::TRIGGER, &incoming.payload) else {
+        let Ok(trigger) = order::read::<Trigger>(command, &incoming.payload) else {
             return Deferred::Not(receipt);
         };
         let lanes = self.pipeline.lanes();
@@ -75,10 +78,10 @@ impl Office {
             let done =
                 result.map_err(|reason| anyhow!("{reason}")).and_then(|result| Ok(serde_json::to_value(result)?));
             match &done {
-                Ok(_) => info!(command = order::TRIGGER, id, "done"),
-                Err(e) => warn!(command = order::TRIGGER, id, "refused: {e:#}"),
+                Ok(_) => info!(command, id, "done"),
+                Err(e) => warn!(command, id, "refused: {e:#}"),
             }
-            let sent = reply(order::TRIGGER, id, done).and_then(|payload| send(&outbox, &topics, id, payload, true));
+            let sent = reply(command, id, done).and_then(|payload| send(&outbox, &topics, id, payload, true));
             let receipts = pictures.end(&name); // after the reply is kept, so that a copy fires no second time
             match sent {
                 Ok(()) => receipts.into_iter().for_each(|receipt| {
@@ -89,7 +92,8 @@ impl Office {
                     id, "its reply cannot be kept, the broker will send it again: {e:#}"
                 ),
             }
-        });
+        })
+        .with_picture(command == order::SNAPSHOT);
         let at = Instant::now();
         let wait = trigger.deadline_ms.map(Milliseconds::get).map(|ms| Duration::from_secs_f64(ms / 1000.0));
         let deadline = at + wait.unwrap_or_else(|| lane.feed.patience());

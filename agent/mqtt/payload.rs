@@ -13,6 +13,7 @@ pub use camera::{AnomalyState, CameraPhase, CameraState, TransportState};
 
 use crate::config::Severity;
 use crate::health::Fault;
+use crate::system::SystemState;
 use crate::taught::Look;
 
 /// What happened to an alarm.
@@ -145,6 +146,20 @@ pub struct Alarm {
     pub body: AlarmBody,
 }
 
+/// Where a picture looks strange: cells over a part of the frame, row by row.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct HeatPatch {
+    /// x0, y0, x1, y1 in pixels of the frame as captured.
+    #[serde(rename = "box")]
+    pub bbox: [f32; 4],
+    /// Cells a row.
+    pub width: u32,
+    /// Rows.
+    pub height: u32,
+    /// Base64 of a byte a cell: 0 is as the rest of the frame, 255 the strangest place.
+    pub values: String,
+}
+
 /// What an alarm and its events share.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct AlarmBody {
@@ -171,6 +186,9 @@ pub struct AlarmBody {
     pub frame: FrameRef,
     /// Hash of the snapshot, published under `images/`.
     pub image: Option<String>,
+    /// Where it looks strange, for an anomaly.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub heat: Option<HeatPatch>,
     /// An operator knows; also said while `state` says something else.
     #[serde(default)]
     pub acknowledged: bool,
@@ -219,6 +237,9 @@ pub struct GatewayState {
     pub broker: BrokerState,
     /// Its cameras' names.
     pub cameras: Vec<String>,
+    /// The machine, while the agent is connected.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub system: Option<SystemState>,
 }
 
 /// The connection to the broker, since the agent started.
@@ -334,6 +355,9 @@ pub struct FrameResult {
     pub anomaly_probability: Option<f32>,
     /// What was found.
     pub findings: Vec<Finding>,
+    /// Hash of the picture, published under `images/`, where somebody has asked for it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub image: Option<String>,
     /// From capture to verdict.
     pub latency_ms: f32,
 }

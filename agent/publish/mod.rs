@@ -2,9 +2,12 @@
 
 mod fleet;
 mod keys;
+pub mod load;
+mod pack;
 mod push;
+pub mod rollout;
 mod sign;
-mod target;
+pub mod target;
 mod verify;
 
 use anyhow::Result;
@@ -32,6 +35,9 @@ enum Command {
     /// Verify a release, and the bundle that it names.
     #[command(after_help = "Example:\n  inspectd model verify releases/12 --key keys/line.pub --bundle models/line4")]
     Verify(verify::Args),
+    /// Put a release and its bundle into one file, for the console.
+    #[command(after_help = "Example:\n  inspectd model pack releases/12 --bundle models/line4 --out line4-12.tar")]
+    Pack(pack::Args),
     /// Bring a release to gateways, in waves.
     #[command(
         after_help = "Example:\n  inspectd model push releases/12 --bundle models/line4 --broker mqtt://broker:1883 \
@@ -58,6 +64,7 @@ pub fn run(args: &Args) -> Result<()> {
         Command::Keygen(args) => keys::run(args),
         Command::Sign(args) => sign::run(args),
         Command::Verify(args) => verify::run(args),
+        Command::Pack(args) => pack::run(args),
         Command::Push(args) => push::run(args),
         Command::Status(args) => fleet::status(args),
         Command::Approve(args) => fleet::say(args, "approve"),

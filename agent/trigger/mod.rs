@@ -73,18 +73,29 @@ pub struct TriggerCounts {
 type Answer = Box<dyn FnOnce(Result<&FrameResult, &str>) + Send>;
 
 /// Somebody who waits for a verdict. One that is dropped is told that there is none.
-pub struct Waiter(Option<Answer>);
+pub struct Waiter {
+    answer: Option<Answer>,
+    /// The picture itself is wanted as well.
+    pub wants_picture: bool,
+}
 
 impl Waiter {
     /// Who does this with the verdict, once.
     #[must_use]
     pub fn new(answer: impl FnOnce(Result<&FrameResult, &str>) + Send + 'static) -> Self {
-        Self(Some(Box::new(answer)))
+        Self { answer: Some(Box::new(answer)), wants_picture: false }
+    }
+
+    /// Who wants the picture as well.
+    #[must_use]
+    pub fn with_picture(mut self, wants_picture: bool) -> Self {
+        self.wants_picture = wants_picture;
+        self
     }
 
     /// The verdict, or why there is none.
     pub fn answer(mut self, result: Result<&FrameResult, &str>) {
-        if let Some(answer) = self.0.take() {
+        if let Some(answer) = self.answer.take() {
             answer(result);
         }
     }
@@ -92,7 +103,7 @@ impl Waiter {
 
 impl Drop for Waiter {
     fn drop(&mut self) {
-        if let Some(answer) = self.0.take() {
+        if let Some(answer) = self.answer.take() {
             answer(Err("the picture was not inspected: a newer one took its place, or its camera was stopped"));
         }
     }

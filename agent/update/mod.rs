@@ -15,7 +15,7 @@
 pub mod admission;
 pub mod boot;
 pub mod desk;
-mod disk;
+pub(crate) mod disk;
 mod fail;
 pub mod index;
 pub mod ledger;

@@ -235,6 +235,10 @@ impl AlarmBook {
                 }
             };
             alarm.body.untrusted = verdict.untrusted();
+            if alarm.body.kind == AlarmKind::Anomaly {
+                let size = (frame.image.width, frame.image.height);
+                alarm.body.heat = verdict.heat.as_ref().and_then(|heat| heat.patch(size));
+            }
             settle(&mut alarm.body, &self.quiets, now);
             entry.events.push((Uuid::now_v7(), transition, alarm.clone()));
         }
@@ -351,9 +355,15 @@ pub fn of(frame: &Frame) -> FrameRef {
     }
 }
 
-pub(super) fn picture(image: &Image, verdict: &Verdict, config: &AlarmConfig) -> Result<(String, Vec<u8>)> {
+/// A frame as it is published: its hash, and JPEG.
+///
+/// # Errors
+/// Sides over 65,535 px.
+pub fn picture(image: &Image, verdict: &Verdict, config: &AlarmConfig) -> Result<(String, Vec<u8>)> {
     let most = config.snapshot_kib.get() as usize * 1024;
-    let jpeg = snapshot::render(image, &verdict.findings, verdict.heat.as_ref(), most)?;
+    let (findings, heat) =
+        if config.snapshot_marks { (&verdict.findings[..], verdict.heat.as_ref()) } else { (&[][..], None) };
+    let jpeg = snapshot::render(image, findings, heat, most)?;
     Ok((hex::encode(Sha256::digest(&jpeg)), jpeg))
 }
 
@@ -369,6 +379,7 @@ pub(super) fn body(camera: &str, frame: FrameRef, finding: &Finding, image: Opti
         bbox: finding.bbox,
         frame,
         image: image.map(str::to_owned),
+        heat: None,
         acknowledged: false,
         until: None,
         by: None,

@@ -4,15 +4,20 @@
 //! frame; the strangest place is tinted by [`DEPTH`] at most, so that the defect itself can be seen; nothing is drawn outside
 //! the inspected region, nor where it is masked. Turned, flipped and bent as the network saw it, it lies where the frame was captured.
 
+use ct_codecs::{Base64, Encoder as _};
+
 use crate::anomaly::HeatMap;
 use crate::frame::Image;
 use crate::model::preprocess::Placement;
+use crate::mqtt::payload::HeatPatch;
 
 /// Share of the colour at the strangest place.
 const DEPTH: f32 = 0.45;
 /// Of the height of the strangest place above the frame's median: nothing below is tinted. A region's box reaches down to half
 /// the height of its own peak, so that the tint fills the box of the strongest one and less of the others'.
 const FLOOR: f32 = 0.4;
+/// Cells along the longer side of what is published.
+const CELLS: f32 = 24.0;
 /// From the floor to the strangest place.
 const COLOURS: [[f32; 3]; 2] = [[255.0, 215.0, 0.0], [235.0, 30.0, 20.0]];
 
@@ -69,6 +74,29 @@ impl Heat {
                 }
             }
         }
+    }
+
+    /// The same as a few numbers, in pixels of a frame of this size; nothing where it is outside of it.
+    #[must_use]
+    pub fn patch(&self, (width, height): (u32, u32)) -> Option<HeatPatch> {
+        let frame = [width as f32, height as f32];
+        let warm = self.bounds();
+        let bbox: [f32; 4] = std::array::from_fn(|n| warm[n].clamp(0.0, frame[n % 2]).round());
+        let sides = [bbox[2] - bbox[0], bbox[3] - bbox[1]];
+        if sides.iter().any(|side| *side < 1.0) {
+            return None;
+        }
+        let longer = sides[0].max(sides[1]);
+        let cells = sides.map(|side| ((CELLS * side / longer).ceil() as usize).max(1));
+        let value = |n: usize| {
+            let at = [n % cells[0], n / cells[0]];
+            let point = std::array::from_fn(|k| bbox[k] + (at[k] as f32 + 0.5) * sides[k] / cells[k] as f32);
+            let over = (self.value(point) - FLOOR) / (1.0 - FLOOR);
+            (over.clamp(0.0, 1.0) * 255.0).round() as u8
+        };
+        let values: Vec<u8> = (0..cells[0] * cells[1]).map(value).collect();
+        let values = Base64::encode_to_string(values).ok()?;
+        Some(HeatPatch { bbox, width: cells[0] as u32, height: cells[1] as u32, values })
     }
 
     /// The frame's pixels around all that is warm, and a cell beside it.
@@ -133,6 +161,20 @@ mod tests {
         for (x, y) in [(48, 48), (127, 48), (128, 0), (255, 127), (128 + 80, 48), (128 + 48, 90)] {
             assert_eq!(pixel(x, y), [100; 3], "{x},{y}");
         }
+    }
+
+    #[test]
+    fn what_is_published_lies_where_it_is_drawn() {
+        let (origin, start, end) = ([128.0, 0.0], [128.0, 0.0], [256.0, 128.0]);
+        let placement = Placement { origin, scale: [2.0; 2], start, end, ..Placement::default() };
+        let patch = Heat::of(&map(4, 4, 5), &WHOLE, &placement).unwrap().patch((256, 128)).unwrap();
+        // The hot cell is 160 to 192 by 32 to 64, with one beside it on each side.
+        assert_eq!((patch.bbox, patch.width, patch.height), ([128.0, 0.0, 224.0, 96.0], 24, 24));
+        let values = <Base64 as ct_codecs::Decoder>::decode_to_vec(&patch.values, None).unwrap();
+        let at = |x: usize, y: usize| values[y * 24 + x];
+        assert!(at(12, 12) > 200 && at(0, 0) == 0 && at(23, 23) == 0, "{values:?}");
+        let hottest = (0..576).max_by_key(|n| values[*n]).unwrap();
+        assert!((10..14).contains(&(hottest % 24)) && (10..14).contains(&(hottest / 24)), "{hottest}");
     }
 
     #[test]

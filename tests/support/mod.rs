@@ -1,6 +1,8 @@
 //! The harness: children that end with their test, whatever happens.
 
 pub mod broker;
+pub mod browser;
+pub mod console;
 pub mod daemon;
 #[cfg(feature = "genicam")]
 pub mod genicam;

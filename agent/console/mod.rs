@@ -1,0 +1,298 @@
+//! `inspectd console`: the control room. One process beside any MQTT broker.
+//!
+//! The way of an alarm: broker ─▶ [`line`] (read with distrust by [`letter`]) ─▶ [`store`] ─▶ [`web`] and [`news`] ─▶ page. The way of
+//! an answer: page ─▶ [`web`] ─▶ [`store`] (as pending) ─▶ [`line`] ─▶ gateway, whose reply comes the first way.
+
+mod fleet;
+mod letter;
+mod line;
+mod news;
+mod rollouts;
+pub mod store;
+mod web;
+mod webhook;
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use anyhow::{Context, Result, anyhow};
+use jiff::{SignedDuration, Timestamp};
+use serde_json::Value;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::mpsc;
+use tracing::{info, warn};
+use uuid::Uuid;
+
+use crate::exit::{Exit, OrExit};
+use crate::mqtt::args::BrokerArgs;
+use crate::mqtt::link::LinkOptions;
+use crate::stop::Stop;
+use fleet::Fleet;
+use line::{BrokerStatus, Line};
+use news::News;
+use rollouts::Rollouts;
+use store::{CommandRow, Keep, Store, Taken};
+use webhook::Webhook;
+
+/// Commands on their way to the broker.
+const ORDERS: usize = 1024;
+/// Largest message that is read. The broker is told so (MQTT 5), and leaves out what is larger.
+const MAX_INCOMING: usize = 16 << 20;
+/// How often old things are thrown away.
+const TIDY: Duration = Duration::from_secs(600);
+/// Pages are told of the fleet at most so often.
+const TICK: Duration = Duration::from_secs(1);
+
+/// Arguments of `console`.
+#[derive(clap::Args)]
+pub struct Args {
+    #[command(flatten)]
+    broker: BrokerArgs,
+    /// Where the page is served. Other machines reach it under another address than 127.0.0.1 only; then give a certificate as well.
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8080")]
+    listen: SocketAddr,
+    /// Folder of the store; each console has its own.
+    #[arg(long, value_name = "DIR")]
+    state: PathBuf,
+    /// Serve HTTPS with this certificate, in PEM, with what leads to its authority.
+    #[arg(long, value_name = "FILE", requires = "tls_key")]
+    tls_cert: Option<PathBuf>,
+    /// The key of the certificate, in PEM.
+    #[arg(long, value_name = "FILE", requires = "tls_cert")]
+    tls_key: Option<PathBuf>,
+    /// Days that alarms and pictures are kept.
+    #[arg(long, value_name = "N", default_value_t = 400, value_parser = clap::value_parser!(u32).range(1..=36_500))]
+    keep_days: u32,
+    /// GiB that the store may take; the oldest go first.
+    #[arg(long, value_name = "N", default_value_t = 20, value_parser = clap::value_parser!(u64).range(1..=1_000_000))]
+    keep_gib: u64,
+    /// Each new alarm is posted to this address, as JSON.
+    #[arg(long, value_name = "URL")]
+    webhook: Option<String>,
+    /// File with a secret in its first line: each post is signed by it (HMAC-SHA-256, header X-Inspectd-Signature).
+    #[arg(long, value_name = "FILE", requires = "webhook")]
+    webhook_secret_file: Option<PathBuf>,
+}
+
+/// What all parts of it share.
+pub struct Console {
+    store: Arc<Store>,
+    fleet: Fleet,
+    news: News,
+    rollouts: Arc<Rollouts>,
+    orders: mpsc::Sender<CommandRow>,
+    broker: Mutex<BrokerStatus>,
+    trouble: Mutex<Option<String>>,
+    fleet_changed: AtomicBool,
+    counts: Tally,
+    /// A webhook waits for new alarms.
+    tells: bool,
+    /// Cookies are for HTTPS only.
+    is_secure: bool,
+    guard: web::Guard,
+    stop: Stop,
+}
+
+/// Counted since the console started.
+#[derive(Debug, Default)]
+struct Tally {
+    events: AtomicU64,
+    copies: AtomicU64,
+    refused: AtomicU64,
+}
+
+/// Runs it until SIGTERM or SIGINT.
+///
+/// # Errors
+/// A wrong argument, or the store or the address cannot be had. A broker that is away is waited for.
+pub fn run(args: &Args) -> Result<()> {
+    let mut options = args.broker.options("console")?;
+    let hook = args.webhook.as_ref().map(|url| Webhook::new(url, args.webhook_secret_file.as_deref())).transpose();
+    let hook = hook.or_exit(Exit::Config)?;
+    let certificate = args.tls_cert.as_ref().zip(args.tls_key.as_ref());
+    let tls = certificate.map(|(cert, key)| web::tls(cert, key)).transpose().or_exit(Exit::Config)?;
+    if !args.listen.ip().is_loopback() && tls.is_none() {
+        warn!(
+            "{} can be reached from other machines, and passwords go there in the clear: give --tls-cert and --tls-key",
+            args.listen
+        );
+    }
+    let store = Arc::new(Store::open(&args.state).or_exit(Exit::CannotCreate)?);
+    options.client_id = client_id(&store).or_exit(Exit::CannotCreate)?;
+    (options.lasting, options.max_incoming) = (true, MAX_INCOMING);
+    if let Some((name, password)) = store.first_person(Timestamp::now()).or_exit(Exit::CannotCreate)? {
+        println!("first start: log in as {name} with the password {password} (it is not shown again), and change it");
+    }
+    let keep = Keep { age: SignedDuration::from_hours(24 * i64::from(args.keep_days)), bytes: args.keep_gib << 30 };
+    let tokio = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+    let ended = tokio.block_on(live(args, options, store, hook, tls, keep));
+    tokio.shutdown_timeout(Duration::from_secs(2));
+    ended
+}
+
+/// The broker keeps messages under this id, so it stays the same.
+fn client_id(store: &Store) -> Result<String> {
+    if let Some(id) = store.setting("client_id")? {
+        return Ok(id);
+    }
+    let id = format!("inspectd-console-{}", Uuid::now_v7());
+    store.set("client_id", &id)?;
+    Ok(id)
+}
+
+async fn live(
+    args: &Args,
+    options: LinkOptions,
+    store: Arc<Store>,
+    hook: Option<Webhook>,
+    tls: Option<web::Tls>,
+    keep: Keep,
+) -> Result<()> {
+    let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    let listener = std::net::TcpListener::bind(args.listen)
+        .with_context(|| format!("cannot listen on {}: is something else there?", args.listen))
+        .or_exit(Exit::Unavailable)?;
+    let (news, stop, (orders, ordered)) = (News::default(), Stop::default(), mpsc::channel(ORDERS));
+    let releases = args.state.join("releases");
+    let rollouts = Rollouts::open(releases, Arc::clone(&store), options.clone(), news.clone(), Timestamp::now());
+    let broker = BrokerStatus { url: options.url.to_string(), ..BrokerStatus::default() };
+    let console = Arc::new(Console {
+        store,
+        fleet: Fleet::default(),
+        news,
+        rollouts: Arc::new(rollouts.or_exit(Exit::CannotCreate)?),
+        orders,
+        broker: Mutex::new(broker),
+        trouble: Mutex::default(),
+        fleet_changed: AtomicBool::new(false),
+        counts: Tally::default(),
+        tells: hook.is_some(),
+        is_secure: tls.is_some(),
+        guard: web::Guard::default(),
+        stop: stop.clone(),
+    });
+    let line = tokio::spawn(Line::new(Arc::clone(&console), options, ordered).run());
+    let care = tokio::spawn(care(Arc::clone(&console), keep));
+    if let Some(hook) = hook {
+        let console = Arc::clone(&console);
+        std::thread::Builder::new().name("webhook".into()).spawn(move || hook.run(&console.store, &console.stop))?;
+    }
+    let scheme = if tls.is_some() { "https" } else { "http" };
+    info!("the page is at {scheme}://{}", listener.local_addr()?);
+    let server = web::serve(Arc::clone(&console), listener, tls);
+    let failed = tokio::select! {
+        _ = terminate.recv() => None,
+        _ = interrupt.recv() => None,
+        ended = server => Some(ended.err().unwrap_or_else(|| anyhow!("the server has ended"))),
+    };
+    info!("stopping");
+    stop.set();
+    console.rollouts.stop_all();
+    let _ = tokio::time::timeout(Duration::from_secs(3), line).await; // what it has not acknowledged comes again
+    care.abort();
+    failed.map_or(Ok(()), Err)
+}
+
+/// What is done from time to time.
+async fn care(console: Arc<Console>, keep: Keep) {
+    let (mut tick, mut tidy) = (tokio::time::interval(TICK), tokio::time::interval(TIDY));
+    loop {
+        tokio::select! {
+            _ = tick.tick() => {
+                if console.fleet_changed.swap(false, Ordering::Relaxed) {
+                    console.news.tell("fleet", "{}");
+                }
+            }
+            _ = tidy.tick() => {
+                let console = Arc::clone(&console);
+                let tidied = tokio::task::spawn_blocking(move || {
+                    console.expire();
+                    console.store.tidy(&keep, Timestamp::now())
+                });
+                match tidied.await {
+                    Ok(Ok(gone)) if gone != store::Gone::default() => info!(?gone, "thrown away"),
+                    Ok(Ok(_)) | Err(_) => {}
+                    Ok(Err(e)) => warn!("old things cannot be thrown away: {e:#}"),
+                }
+            }
+        }
+    }
+}
+
+impl Console {
+    /// The broker is there, or is away and why.
+    fn set_broker(&self, reason: Option<String>) {
+        let mut broker = self.broker.lock().unwrap_or_else(PoisonError::into_inner);
+        (broker.connected, broker.reason) = (reason.is_none(), reason);
+        let text = serde_json::to_string(&*broker).unwrap_or_default();
+        drop(broker);
+        self.news.tell("broker", &text);
+    }
+
+    fn broker(&self) -> BrokerStatus {
+        let mut broker = self.broker.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        if let Some(trouble) = self.trouble.lock().unwrap_or_else(PoisonError::into_inner).clone() {
+            broker.reason = Some(trouble);
+        }
+        broker
+    }
+
+    fn set_trouble(&self, trouble: Option<String>) {
+        *self.trouble.lock().unwrap_or_else(PoisonError::into_inner) = trouble;
+    }
+
+    fn fleet_changed(&self) {
+        self.fleet_changed.store(true, Ordering::Relaxed);
+    }
+
+    fn refused(&self) {
+        self.counts.refused.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Tells the pages what was taken in.
+    fn report(&self, taken: &Taken) {
+        self.counts.events.fetch_add(taken.events as u64, Ordering::Relaxed);
+        self.counts.copies.fetch_add(taken.copies as u64, Ordering::Relaxed);
+        if !self.news.is_heard() {
+            return;
+        }
+        taken
+            .images
+            .iter()
+            .for_each(|sha256| self.news.tell("image", &serde_json::json!({ "sha256": sha256 }).to_string()));
+        taken.alarms.iter().for_each(|alarm| self.tell_alarm(alarm));
+        taken.commands.iter().for_each(|id| self.tell_command(id));
+    }
+
+    fn tell_alarm(&self, alarm: &str) {
+        match self.store.alarm(alarm) {
+            Ok(Some(row)) => self.news.tell("alarm", &Value::Object(row).to_string()),
+            Ok(None) => {}
+            Err(e) => warn!("pages are not told of an alarm: {e:#}"),
+        }
+    }
+
+    fn tell_command(&self, id: &str) {
+        let told = || -> Result<()> {
+            let Some(command) = self.store.command(id)? else { return Ok(()) };
+            // The alarms first, so that a page has none pending any more when it hears of the reply.
+            self.store.alarms_of(id)?.iter().for_each(|alarm| self.tell_alarm(alarm));
+            self.news.tell("command", &serde_json::to_string(&command)?);
+            Ok(())
+        };
+        if let Err(e) = told() {
+            warn!("pages are not told of a reply: {e:#}");
+        }
+    }
+
+    /// Commands that nobody will answer any more.
+    fn expire(&self) {
+        match self.store.expire(line::PATIENCE, Timestamp::now()) {
+            Ok(expired) => expired.iter().for_each(|id| self.tell_command(id)),
+            Err(e) => warn!("commands without a reply cannot be given up: {e:#}"),
+        }
+    }
+}

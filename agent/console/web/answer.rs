@@ -1,0 +1,81 @@
+//! What a request is answered: JSON, or an error in words.
+
+use axum::Json;
+use axum::http::StatusCode;
+use axum::http::header::RETRY_AFTER;
+use axum::response::{IntoResponse, Response};
+use serde_json::json;
+use tracing::error;
+
+/// Why there is no answer.
+#[derive(Debug)]
+pub enum Refusal {
+    /// With these words.
+    Words(StatusCode, String),
+    /// Seconds until it may be tried again.
+    Slower(u64),
+    /// Something is broken here.
+    Broken(anyhow::Error),
+}
+
+/// An answer.
+pub type Answer<T> = Result<T, Refusal>;
+
+impl Refusal {
+    /// The request is wrong.
+    pub fn wrong(words: impl ToString) -> Self {
+        Self::Words(StatusCode::UNPROCESSABLE_ENTITY, words.to_string())
+    }
+
+    /// There is no such thing.
+    pub fn missing(words: impl ToString) -> Self {
+        Self::Words(StatusCode::NOT_FOUND, words.to_string())
+    }
+
+    /// What was asked for cannot be done.
+    pub fn because(error: &anyhow::Error) -> Self {
+        Self::wrong(format!("{error:#}"))
+    }
+}
+
+impl From<anyhow::Error> for Refusal {
+    fn from(error: anyhow::Error) -> Self {
+        Self::Broken(error)
+    }
+}
+
+impl IntoResponse for Refusal {
+    fn into_response(self) -> Response {
+        let (status, words, wait) = match self {
+            Self::Words(status, words) => (status, words, None),
+            Self::Slower(seconds) => {
+                (StatusCode::TOO_MANY_REQUESTS, format!("too many attempts: try again in {seconds} s"), Some(seconds))
+            }
+            Self::Broken(e) => {
+                error!("a request cannot be answered: {e:#}");
+                (StatusCode::INTERNAL_SERVER_ERROR, "the console cannot answer; its log says why".to_owned(), None)
+            }
+        };
+        let mut response = (status, Json(json!({ "error": words }))).into_response();
+        if let Some(wait) = wait {
+            response.headers_mut().insert(RETRY_AFTER, wait.into());
+        }
+        response
+    }
+}
+
+/// There is no such page.
+pub async fn nothing() -> Refusal {
+    Refusal::missing("there is nothing here")
+}
+
+/// Runs what waits for the disk where it holds up nobody.
+///
+/// # Errors
+/// What it says.
+pub async fn blocking<T: Send + 'static>(f: impl FnOnce() -> anyhow::Result<T> + Send + 'static) -> Answer<T> {
+    match tokio::task::spawn_blocking(f).await {
+        Ok(result) => Ok(result?),
+        Err(_) => Err(Refusal::Broken(anyhow::anyhow!("the task that answers a request has died"))),
+    }
+}

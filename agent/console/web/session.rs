@@ -1,0 +1,96 @@
+//! Log in, log out, and who one is.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Instant;
+
+use axum::Json;
+use axum::extract::{ConnectInfo, Extension, State};
+use axum::http::header::SET_COOKIE;
+use axum::http::{HeaderName, StatusCode};
+use jiff::Timestamp;
+use serde::Deserialize;
+use serde_json::{Value, json};
+use tracing::{info, warn};
+
+use super::Of;
+use super::answer::{Answer, Refusal, blocking};
+use super::guard::{Visitor, cookie_name, host};
+
+/// Who wants to come in.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Login {
+    user: String,
+    password: String,
+}
+
+/// Begins a session.
+pub async fn login(
+    State(console): State<Of>,
+    from: ConnectInfo<SocketAddr>,
+    Json(Login { user, password }): Json<Login>,
+) -> Answer<([(HeaderName, String); 1], Json<Value>)> {
+    let turn = console.guard.turn(from, &user, Instant::now()).await?;
+    let (store, name) = (Arc::clone(&console.store), user.clone());
+    let begun = blocking(move || {
+        let role = if password.len() <= 1000 { store.checked(&name, &password)? } else { None };
+        role.map(|role| Ok((role, store.begin_session(&name, Timestamp::now())?))).transpose()
+    });
+    let begun = begun.await?;
+    turn.done(begun.is_some(), Instant::now());
+    let Some((role, token)) = begun else {
+        warn!(from = %host(&from), user = %user.chars().take(64).collect::<String>().escape_debug(), "a login was refused");
+        return Err(Refusal::Words(StatusCode::UNAUTHORIZED, "user or password is wrong".to_owned()));
+    };
+    info!(from = %host(&from), user, "logged in");
+    let cookie = set_cookie(&token, 12 * 3600, console.is_secure);
+    Ok(([(SET_COOKIE, cookie)], Json(json!({ "user": user, "role": role }))))
+}
+
+fn set_cookie(token: &str, seconds: u32, is_secure: bool) -> String {
+    let secure = if is_secure { "; Secure" } else { "" };
+    format!("{}={token}; Path=/; Max-Age={seconds}; HttpOnly; SameSite=Strict{secure}", cookie_name(is_secure))
+}
+
+/// Ends it.
+pub async fn logout(
+    State(console): State<Of>,
+    Extension(visitor): Extension<Visitor>,
+) -> Answer<([(HeaderName, String); 1], StatusCode)> {
+    if let Some(session) = visitor.session {
+        let store = Arc::clone(&console.store);
+        blocking(move || store.end_session(&session)).await?;
+    }
+    Ok(([(SET_COOKIE, set_cookie("", 0, console.is_secure))], StatusCode::NO_CONTENT))
+}
+
+/// Who is logged in.
+pub async fn me(State(console): State<Of>, Extension(visitor): Extension<Visitor>) -> Json<Value> {
+    let (broker, version) = (console.broker(), env!("CARGO_PKG_VERSION"));
+    Json(json!({ "user": visitor.person.name, "role": visitor.person.role, "version": version, "broker": broker }))
+}
+
+/// Another password.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Passwords {
+    old: String,
+    new: String,
+}
+
+/// Changes it.
+pub async fn password(
+    State(console): State<Of>,
+    from: ConnectInfo<SocketAddr>,
+    Extension(visitor): Extension<Visitor>,
+    Json(Passwords { old, new }): Json<Passwords>,
+) -> Answer<StatusCode> {
+    let Some(session) = visitor.session else { return Err(Refusal::wrong("a token has no password")) };
+    let (store, name) = (Arc::clone(&console.store), visitor.person.name);
+    let turn = console.guard.turn(from, &name, Instant::now()).await?;
+    let changed = tokio::task::spawn_blocking(move || store.change_password(&name, &old, &new, &session)).await;
+    let changed = changed.map_err(|e| Refusal::Broken(e.into()))?;
+    turn.done(changed.as_ref().err().is_none_or(|e| !e.to_string().contains("old password")), Instant::now());
+    changed.map(|()| StatusCode::NO_CONTENT).map_err(|e| Refusal::because(&e))
+}
