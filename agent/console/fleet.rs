@@ -52,11 +52,15 @@ impl Fleet {
         f(gateway)
     }
 
-    /// A gateway's state.
+    /// A gateway's state; nothing where it was taken away.
     ///
     /// # Errors
     /// There are too many.
-    pub fn gateway(&self, address: Address, state: GatewayState, now: Timestamp) -> Result<()> {
+    pub fn gateway(&self, address: Address, state: Option<GatewayState>, now: Timestamp) -> Result<()> {
+        let Some(state) = state else {
+            self.all().remove(&address);
+            return Ok(());
+        };
         self.change(address, now, |gateway| {
             gateway.state = Some(state);
             Ok(())

@@ -4,6 +4,7 @@
 //! JPEG of the hash that it is called by. Text is not cleaned: it is data, and whoever shows it shows it as text.
 
 use anyhow::{Context, Result, bail, ensure};
+use jiff::Timestamp;
 use sha2::{Digest, Sha256};
 
 use super::store::Item;
@@ -15,7 +16,11 @@ use crate::update::reported::Reported;
 pub const FILTERS: [&str; 7] =
     ["events", "images/+", "replies/+", "alarms/+", "state", "cameras/+/state", "model/reported"];
 /// Bytes of a picture, and of everything else.
-const LARGEST: (usize, usize) = (8 << 20, 256 << 10);
+const LARGEST: (usize, usize) = (8 << 20, 64 << 10);
+/// Numbers up to this are exact in JSON. No gateway comes so far.
+const HIGHEST: u64 = 1 << 53;
+/// A gateway's clock that is before this was never set.
+const FIRST: Timestamp = Timestamp::constant(946_684_800, 0); // 2000-01-01
 /// Letters of a class, and of what is said.
 const LETTERS: (usize, usize) = (200, 4000);
 
@@ -33,8 +38,8 @@ pub struct Address {
 pub enum Letter {
     /// To be kept.
     Kept(Item),
-    /// A gateway's state.
-    Gateway(Address, Box<GatewayState>),
+    /// A gateway's state; none where it is gone.
+    Gateway(Address, Option<Box<GatewayState>>),
     /// A camera's state; none where the camera is gone.
     Camera(Address, String, Option<Box<CameraState>>),
     /// How far an update is.
@@ -47,7 +52,7 @@ pub enum Letter {
 ///
 /// # Errors
 /// What is wrong with it.
-pub fn read(topic: &str, payload: Vec<u8>) -> Result<Letter> {
+pub fn read(topic: &str, payload: Vec<u8>, retained: bool) -> Result<Letter> {
     let mut levels = topic.split('/');
     ensure!((levels.next(), levels.next()) == (Some("inspect"), Some("v1")), "it is no topic of ours");
     let mut name = |what: &str| -> Result<String> {
@@ -62,17 +67,18 @@ pub fn read(topic: &str, payload: Vec<u8>) -> Result<Letter> {
         ["events"] => {
             let event: AlarmEvent = serde_json::from_slice(&payload).context("it is no alarm event")?;
             ensure!((&event.site, &event.gateway) == (&address.site, &address.gateway), "it is of another gateway");
-            ensure!(i64::try_from(event.seq).is_ok(), "its number is too large");
+            ensure!(event.seq <= HIGHEST, "its number is too large");
+            ensure!(event.at >= FIRST, "its time is before 2000: the gateway's clock is not set");
             body(&event.body)?;
             Letter::Kept(Item::Event(Box::new(event)))
         }
-        ["alarms", _] if payload.is_empty() => Letter::Nothing,
+        ["alarms", id] if payload.is_empty() => Letter::Kept(Item::Gone(address, id.to_owned())),
         ["alarms", id] => {
             let alarm: Alarm = serde_json::from_slice(&payload).context("it is no alarm")?;
             ensure!(alarm.body.alarm.to_string() == id, "it is another alarm than its topic says");
             body(&alarm.body)?;
             let Address { site, gateway } = address;
-            Letter::Kept(Item::Alarm { site, gateway, alarm: Box::new(alarm) })
+            Letter::Kept(Item::Alarm { site, gateway, alarm: Box::new(alarm), retained })
         }
         ["images", hash] => {
             ensure!(is_hash(hash), "its name is no hash");
@@ -83,10 +89,12 @@ pub fn read(topic: &str, payload: Vec<u8>) -> Result<Letter> {
         ["replies", id] => {
             let reply: Reply = serde_json::from_slice(&payload).context("it is no reply")?;
             ensure!(reply.id == id, "it is a reply to another command than its topic says");
-            Letter::Kept(Item::Reply(Box::new(reply)))
+            Letter::Kept(Item::Reply(address, Box::new(reply)))
         }
-        ["state"] if payload.is_empty() => Letter::Nothing,
-        ["state"] => Letter::Gateway(address, serde_json::from_slice(&payload).context("it is no state of a gateway")?),
+        ["state"] => {
+            let state = (!payload.is_empty()).then(|| serde_json::from_slice(&payload)).transpose();
+            Letter::Gateway(address, state.context("it is no state of a gateway")?)
+        }
         ["cameras", camera, "state"] => {
             let camera = Name::new(camera).map_err(anyhow::Error::msg).context("the camera in its topic")?;
             let state = (!payload.is_empty()).then(|| serde_json::from_slice(&payload)).transpose();
@@ -139,14 +147,15 @@ mod tests {
 
     #[test]
     fn what_fits_is_taken_and_markup_is_text() {
-        let Letter::Kept(Item::Event(event)) = read("inspect/v1/plant/gw/events", event(json!({}))).unwrap() else {
+        let Letter::Kept(Item::Event(event)) = read("inspect/v1/plant/gw/events", event(json!({})), false).unwrap()
+        else {
             panic!()
         };
         assert_eq!((event.seq, event.body.class.as_str()), (3, "<script>alert(1)</script>"));
         let jpeg = b"\xff\xd8\xff\xe0picture".to_vec();
         let hash = hex::encode(Sha256::digest(&jpeg));
         assert!(matches!(
-            read(&format!("inspect/v1/plant/gw/images/{hash}"), jpeg).unwrap(),
+            read(&format!("inspect/v1/plant/gw/images/{hash}"), jpeg, false).unwrap(),
             Letter::Kept(Item::Image { .. })
         ));
     }
@@ -165,7 +174,8 @@ mod tests {
             ("inspect/v1/plant/gw/events", event(json!({ "comment": long })), "too long"),
             ("inspect/v1/plant/gw/events", event(json!({ "image": "../x" })), "no hash"),
             ("inspect/v1/plant/gw/events", event(json!({ "seq": u64::MAX })), "too large"),
-            ("inspect/v1/plant/gw/events", vec![b' '; 300 << 10], "are taken"),
+            ("inspect/v1/plant/gw/events", event(json!({ "at": "1970-01-01T00:00:09Z" })), "clock is not set"),
+            ("inspect/v1/plant/gw/events", vec![b' '; 70 << 10], "are taken"),
             ("inspect/v1/plant/gw/images/../../x", b"\xff\xd8\xff".to_vec(), ""),
             ("inspect/v1/plant/gw/images/abc", b"\xff\xd8\xff".to_vec(), "no hash"),
             (&format!("inspect/v1/plant/gw/images/{hash}"), png.clone(), "no JPEG"),
@@ -174,7 +184,7 @@ mod tests {
             ("inspect/v1/plant/gw/replies/x", b"[]".to_vec(), "no reply"),
             ("inspect/v1/plant/gw/cameras/a b/state", b"{}".to_vec(), "the camera"),
         ] {
-            match read(topic, payload) {
+            match read(topic, payload, false) {
                 Err(e) => assert!(format!("{e:#}").contains(reason), "{topic}: {e:#}"),
                 Ok(Letter::Nothing) => assert!(reason.is_empty(), "{topic}"),
                 Ok(letter) => panic!("{topic}: {letter:?}"),
@@ -186,7 +196,7 @@ mod tests {
         /// Whatever comes, nothing panics.
         #[test]
         fn anything_may_come(topic in "(inspect/v1/)?[a-z/+#]{0,40}", payload in proptest::collection::vec(proptest::prelude::any::<u8>(), 0..200)) {
-            let _ = read(&topic, payload);
+            let _ = read(&topic, payload, false);
         }
     }
 }

@@ -13,7 +13,7 @@ mod web;
 mod webhook;
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -22,7 +22,7 @@ use anyhow::{Context, Result, anyhow};
 use jiff::{SignedDuration, Timestamp};
 use serde_json::Value;
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, Semaphore, mpsc};
 use tracing::{info, warn};
 use uuid::Uuid;
 
@@ -34,11 +34,15 @@ use fleet::Fleet;
 use line::{BrokerStatus, Line};
 use news::News;
 use rollouts::Rollouts;
-use store::{CommandRow, Keep, Store, Taken};
+use store::{Keep, Store, Taken};
 use webhook::Webhook;
 
-/// Commands on their way to the broker.
-const ORDERS: usize = 1024;
+/// Batches of which pages have not been told.
+const REPORTS: usize = 64;
+/// Files and connections that may be open, where the system allows it.
+const FILES: u64 = 65_536;
+/// What is under way has so long to come to an end.
+const FAREWELL: Duration = Duration::from_secs(4);
 /// Largest message that is read. The broker is told so (MQTT 5), and leaves out what is larger.
 const MAX_INCOMING: usize = 16 << 20;
 /// How often old things are thrown away.
@@ -75,6 +79,17 @@ pub struct Args {
     /// File with a secret in its first line: each post is signed by it (HMAC-SHA-256, header X-Inspectd-Signature).
     #[arg(long, value_name = "FILE", requires = "webhook")]
     webhook_secret_file: Option<PathBuf>,
+    /// Print a new password for this user, and end; the console must not run meanwhile.
+    #[arg(long, value_name = "USER")]
+    reset_password: Option<String>,
+}
+
+/// Gives somebody a new password, which is printed.
+fn reset(state: &Path, name: &str) -> Result<()> {
+    let store = Store::open(state).or_exit(Exit::CannotCreate)?;
+    let password = store.reset_password(name).or_exit(Exit::Data)?;
+    println!("{name} has the new password {password}");
+    Ok(())
 }
 
 /// What all parts of it share.
@@ -83,7 +98,8 @@ pub struct Console {
     fleet: Fleet,
     news: News,
     rollouts: Arc<Rollouts>,
-    orders: mpsc::Sender<CommandRow>,
+    /// A command was given.
+    given: Notify,
     broker: Mutex<BrokerStatus>,
     trouble: Mutex<Option<String>>,
     fleet_changed: AtomicBool,
@@ -93,6 +109,10 @@ pub struct Console {
     /// Cookies are for HTTPS only.
     is_secure: bool,
     guard: web::Guard,
+    /// Exports that may run at the same time.
+    exports: Arc<Semaphore>,
+    /// Uploads that may run at the same time.
+    uploads: Arc<Semaphore>,
     stop: Stop,
 }
 
@@ -120,6 +140,10 @@ pub fn run(args: &Args) -> Result<()> {
             args.listen
         );
     }
+    if let Some(name) = &args.reset_password {
+        return reset(&args.state, name);
+    }
+    let _ = rlimit::increase_nofile_limit(FILES); // with fewer it goes as well, until many come at once
     let store = Arc::new(Store::open(&args.state).or_exit(Exit::CannotCreate)?);
     options.client_id = client_id(&store).or_exit(Exit::CannotCreate)?;
     (options.lasting, options.max_incoming) = (true, MAX_INCOMING);
@@ -155,7 +179,7 @@ async fn live(
     let listener = std::net::TcpListener::bind(args.listen)
         .with_context(|| format!("cannot listen on {}: is something else there?", args.listen))
         .or_exit(Exit::Unavailable)?;
-    let (news, stop, (orders, ordered)) = (News::default(), Stop::default(), mpsc::channel(ORDERS));
+    let (news, stop, (reports, reported)) = (News::default(), Stop::default(), mpsc::channel(REPORTS));
     let releases = args.state.join("releases");
     let rollouts = Rollouts::open(releases, Arc::clone(&store), options.clone(), news.clone(), Timestamp::now());
     let broker = BrokerStatus { url: options.url.to_string(), ..BrokerStatus::default() };
@@ -164,7 +188,7 @@ async fn live(
         fleet: Fleet::default(),
         news,
         rollouts: Arc::new(rollouts.or_exit(Exit::CannotCreate)?),
-        orders,
+        given: Notify::new(),
         broker: Mutex::new(broker),
         trouble: Mutex::default(),
         fleet_changed: AtomicBool::new(false),
@@ -172,9 +196,13 @@ async fn live(
         tells: hook.is_some(),
         is_secure: tls.is_some(),
         guard: web::Guard::default(),
+        exports: Arc::new(Semaphore::new(4)),
+        uploads: Arc::new(Semaphore::new(1)),
         stop: stop.clone(),
     });
-    let line = tokio::spawn(Line::new(Arc::clone(&console), options, ordered).run());
+    let mut line = tokio::spawn(Line::new(Arc::clone(&console), options, reports).run());
+    let teller = Arc::clone(&console);
+    drop(tokio::task::spawn_blocking(move || teller.tell(reported))); // it ends with the line
     let care = tokio::spawn(care(Arc::clone(&console), keep));
     if let Some(hook) = hook {
         let console = Arc::clone(&console);
@@ -187,11 +215,18 @@ async fn live(
         _ = terminate.recv() => None,
         _ = interrupt.recv() => None,
         ended = server => Some(ended.err().unwrap_or_else(|| anyhow!("the server has ended"))),
+        _ = &mut line => Some(anyhow!("the connection to the broker has died; the service manager should start the console again")),
     };
     info!("stopping");
     stop.set();
-    console.rollouts.stop_all();
-    let _ = tokio::time::timeout(Duration::from_secs(3), line).await; // what it has not acknowledged comes again
+    // Gateways that were asked and have not begun are told that it is not wanted, and chunks are taken off the broker.
+    let rollouts = tokio::time::timeout(FAREWELL, console.rollouts.end());
+    let line = async {
+        if !line.is_finished() {
+            let _ = tokio::time::timeout(FAREWELL, line).await; // what it has not acknowledged comes again
+        }
+    };
+    let (_, ()) = tokio::join!(rollouts, line);
     care.abort();
     failed.map_or(Ok(()), Err)
 }
@@ -224,9 +259,9 @@ async fn care(console: Arc<Console>, keep: Keep) {
 
 impl Console {
     /// The broker is there, or is away and why.
-    fn set_broker(&self, reason: Option<String>) {
+    fn set_broker(&self, connected: bool, reason: Option<String>) {
         let mut broker = self.broker.lock().unwrap_or_else(PoisonError::into_inner);
-        (broker.connected, broker.reason) = (reason.is_none(), reason);
+        (broker.connected, broker.reason) = (connected, reason);
         let text = serde_json::to_string(&*broker).unwrap_or_default();
         drop(broker);
         self.news.tell("broker", &text);
@@ -252,19 +287,29 @@ impl Console {
         self.counts.refused.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Tells the pages what was taken in.
-    fn report(&self, taken: &Taken) {
+    /// Something was taken in.
+    fn taken(&self, taken: &Taken) {
         self.counts.events.fetch_add(taken.events as u64, Ordering::Relaxed);
         self.counts.copies.fetch_add(taken.copies as u64, Ordering::Relaxed);
-        if !self.news.is_heard() {
-            return;
+        self.set_trouble(None);
+    }
+
+    /// Tells the pages what was taken in, until nothing comes any more.
+    fn tell(&self, mut reports: mpsc::Receiver<Taken>) {
+        while let Some(taken) = reports.blocking_recv() {
+            let image = |sha256: &String| self.news.tell("image", &serde_json::json!({ "sha256": sha256 }).to_string());
+            taken.images.iter().for_each(image);
+            taken.alarms.iter().for_each(|alarm| self.tell_alarm(alarm));
+            taken.commands.iter().for_each(|id| self.tell_command(id));
         }
-        taken
-            .images
-            .iter()
-            .for_each(|sha256| self.news.tell("image", &serde_json::json!({ "sha256": sha256 }).to_string()));
-        taken.alarms.iter().for_each(|alarm| self.tell_alarm(alarm));
-        taken.commands.iter().for_each(|id| self.tell_command(id));
+    }
+
+    /// A command that the broker does not take.
+    fn refuse(&self, id: &str, reason: &str) {
+        match self.store.refuse(id, reason, Timestamp::now()) {
+            Ok(()) => self.tell_command(id),
+            Err(e) => warn!("a refused command cannot be noted: {e:#}"),
+        }
     }
 
     fn tell_alarm(&self, alarm: &str) {

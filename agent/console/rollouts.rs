@@ -167,6 +167,11 @@ impl Rollouts {
     /// The disk refuses.
     pub fn open(dir: PathBuf, store: Arc<Store>, options: LinkOptions, news: News, now: Timestamp) -> Result<Self> {
         fs::create_dir_all(&dir).with_context(|| format!("cannot make {}", dir.display()))?;
+        for entry in fs::read_dir(&dir)?.filter_map(Result::ok) {
+            if entry.path().extension().is_some_and(|extension| extension == "part") {
+                let _ = fs::remove_file(entry.path()); // an upload that was cut off
+            }
+        }
         let kept = store.setting(KEPT)?;
         let mut courses: Vec<Course> = kept
             .map(|text| serde_json::from_str(&text))
@@ -277,9 +282,12 @@ impl Rollouts {
         Ok(())
     }
 
-    /// Stops all, at the end.
-    pub fn stop_all(&self) {
+    /// Stops all, and waits until gateways and broker have been told.
+    pub async fn end(&self) {
         self.stops().values().for_each(Stop::set);
+        while !self.stops().is_empty() {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
     }
 
     /// Begins a roll-out; gives its id.
@@ -343,10 +351,16 @@ impl Rollouts {
         Rollout::new(plan, &load, link, stop, &mut tell).run().await
     }
 
-    fn change(&self, id: &str, f: impl FnOnce(&mut Course)) {
+    /// Changes what is said of it, and keeps that where it is more than a gateway's word.
+    fn change(&self, id: &str, is_kept: bool, f: impl FnOnce(&mut Course)) {
         let mut courses = self.courses();
         if let Some(course) = courses.iter_mut().find(|course| course.id == id) {
             f(course);
+        }
+        if !is_kept {
+            drop(courses);
+            self.news.tell("rollout", "{}");
+            return;
         }
         let text = serde_json::to_string(&*courses);
         drop(courses);
@@ -358,17 +372,20 @@ impl Rollouts {
 
     fn step(&self, id: &str, step: &Step) {
         match *step {
-            Step::Begins(_, gateways) => self.change(id, |course| course.of = gateways.len()),
+            Step::Begins(_, gateways) => self.change(id, true, |course| course.of = gateways.len()),
             Step::Publishing(what, done, of) if done == of => {
-                self.change(id, |course| course.phase = if what == "asking" { Phase::Waiting } else { course.phase });
+                self.change(id, true, |course| {
+                    course.phase = if what == "asking" { Phase::Waiting } else { course.phase }
+                });
             }
-            Step::Publishing(..) | Step::WaveEnds(..) => {}
-            Step::Wave(wave, asked) => self.change(id, |course| {
+            Step::Publishing(..) => {}
+            Step::WaveEnds(..) => self.change(id, true, |_| {}),
+            Step::Wave(wave, asked) => self.change(id, true, |course| {
                 (course.phase, course.asked, course.wave) = (Phase::Waiting, asked, course.wave + 1);
                 let asked = wave.iter().map(|gateway| Asked { gateway: gateway.clone(), outcome: None, reason: None });
                 course.gateways.extend(asked);
             }),
-            Step::Settled(gateway, outcome) => self.change(id, |course| {
+            Step::Settled(gateway, outcome) => self.change(id, false, |course| {
                 for asked in course.gateways.iter_mut().filter(|asked| asked.gateway == gateway) {
                     (asked.outcome, asked.reason) = match outcome {
                         Settled::Committed => (Some("committed".into()), None),
@@ -380,8 +397,7 @@ impl Rollouts {
     }
 
     fn ended(&self, id: &str, outcome: Result<()>, is_stopped: bool) {
-        self.stops().remove(id);
-        self.change(id, |course| {
+        self.change(id, true, |course| {
             course.ended_at = Some(Timestamp::now());
             course.phase = match &outcome {
                 Ok(()) => Phase::Done,
@@ -394,6 +410,7 @@ impl Rollouts {
             Ok(()) => info!(id, "the roll-out is done"),
             Err(e) => warn!(id, "the roll-out is over before its time: {e:#}"),
         }
+        self.stops().remove(id);
     }
 }
 

@@ -1,15 +1,17 @@
 //! New alarms to another system, one after the other, by HTTP POST.
 //!
 //! Guarantees: an alarm waits in the store until the other side has answered 2xx, across restarts; it may come twice, with the same
-//! id. While the other side fails the next attempt comes after 1 s to 5 min. Of more than 10,000 that wait the oldest are given up.
+//! id. While the other side fails the next attempt comes after 1 s to 5 min. One that it refuses for good ([`PATIENCE`] times 4xx) is
+//! given up, so that it does not hold up the others, and of more than 10,000 that wait the oldest are; both are said.
 
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context, Result, anyhow, ensure};
+use anyhow::{Context, Result, ensure};
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
+use thiserror::Error;
 use tracing::{info, warn};
 use ureq::Agent;
 use ureq::tls::{RootCerts, TlsConfig};
@@ -21,6 +23,8 @@ use crate::stop::Stop;
 
 /// The other side answers in this time.
 const TIMEOUT: Duration = Duration::from_secs(20);
+/// What was refused so often is given up.
+const PATIENCE: u32 = 20;
 /// How often it is looked for new ones.
 const IDLE: Duration = Duration::from_millis(500);
 
@@ -49,8 +53,13 @@ impl Webhook {
             .root_certs(RootCerts::Specific(Arc::new(roots)))
             .unversioned_rustls_crypto_provider(Arc::new(rustls::crypto::ring::default_provider()))
             .build();
-        let agent =
-            Agent::config_builder().timeout_global(Some(TIMEOUT)).max_redirects(0).tls_config(tls).build().into();
+        let agent = Agent::config_builder()
+            .timeout_global(Some(TIMEOUT))
+            .max_redirects(0)
+            .http_status_as_error(false)
+            .tls_config(tls)
+            .build()
+            .into();
         Ok(Self { url: url.to_owned(), secret, agent })
     }
 
@@ -60,7 +69,13 @@ impl Webhook {
         loop {
             let told = match store.untold() {
                 Ok(None) => Ok(false),
-                Ok(Some((n, body))) => self.post(&body).and_then(|()| store.told(n)).map(|()| true),
+                Ok(Some((n, body))) => match self.post(&body) {
+                    Err(e) if backoff.attempts() >= PATIENCE && e.downcast_ref().is_some_and(Answered::is_final) => {
+                        warn!("the webhook refuses an alarm for good, which is given up: {e:#}; {body}");
+                        store.told(n).map(|()| true)
+                    }
+                    posted => posted.and_then(|()| store.told(n)).map(|()| true),
+                },
                 Err(e) => Err(e),
             };
             let pause = match told {
@@ -92,11 +107,21 @@ impl Webhook {
         if let Some(secret) = &self.secret {
             request = request.header("X-Inspectd-Signature", sign(secret, body)?);
         }
-        match request.send(body) {
-            Ok(_) => Ok(()),
-            Err(ureq::Error::StatusCode(code)) => Err(anyhow!("it answers {code}")),
-            Err(e) => Err(anyhow!("{e}")),
-        }
+        let status = request.send(body)?.status();
+        ensure!(status.is_success(), Answered(status.as_u16()));
+        Ok(())
+    }
+}
+
+/// Something else than 2xx.
+#[derive(Debug, Error)]
+#[error("it answers {0}")]
+struct Answered(u16);
+
+impl Answered {
+    /// The same will be answered the next time.
+    fn is_final(&self) -> bool {
+        matches!(self.0, 400..=499) && !matches!(self.0, 401 | 403 | 404 | 408 | 429)
     }
 }
 

@@ -134,9 +134,9 @@ impl Load {
             found.insert(name, bytes);
         }
         let prefix = format!("{BUNDLE}/");
-        let files =
-            found.iter().filter_map(|(name, bytes)| Some((name.strip_prefix(&prefix)?.to_owned(), bytes.clone())));
-        let files: BTreeMap<String, Vec<u8>> = files.collect();
+        let files = found.extract_if(.., |name: &String, _| name.starts_with(&prefix));
+        let files: BTreeMap<String, Vec<u8>> =
+            files.map(|(name, bytes)| (name[prefix.len()..].to_owned(), bytes)).collect();
         Self::of(|name| found.remove(name).with_context(|| format!("{wrong}: {name} is missing")), || Ok(files))
     }
 

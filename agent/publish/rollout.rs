@@ -155,7 +155,10 @@ impl<'a> Rollout<'a> {
             .await?;
         let outcome = self.waves(&site, &gateways).await;
         if !self.plan.keep {
-            self.publish(blobs.iter().map(|(topic, _)| (topic.clone(), Vec::new())).collect(), "removing").await?;
+            let empty = blobs.iter().map(|(topic, _)| (topic.clone(), Vec::new()));
+            let removed = self.publish(empty.collect(), "removing").await;
+            self.link.disconnect().await;
+            return outcome.and(removed); // what came of it matters more
         }
         self.link.disconnect().await;
         outcome
@@ -165,6 +168,10 @@ impl<'a> Rollout<'a> {
         let mut begin = 0;
         for end in ends(&self.plan.waves, gateways.len()) {
             let wave = &gateways[begin..end];
+            if self.stop.is_set() {
+                return Err(anyhow!("stopped by hand; {} gateways were not asked", gateways.len() - begin))
+                    .or_exit(Exit::Unavailable);
+            }
             let ask = |name: &String| (Topics::new(site, name).desired()[0].clone(), self.load.desired.clone());
             self.publish(wave.iter().map(ask).collect(), "asking").await?;
             (self.tell)(Step::Wave(wave, end));
@@ -234,12 +241,17 @@ impl<'a> Rollout<'a> {
         let mut messages = messages.into_iter().peekable();
         let (mut waiting, mut done) = (0, 0);
         while waiting > 0 || messages.peek().is_some() {
+            let is_called_off = what == "chunks" && self.stop.is_set();
             if waiting < WINDOW.min(self.link.agreed().window)
+                && !is_called_off
                 && let Some((topic, payload)) = messages.next()
             {
                 self.link.publish(&topic, payload, 1, true, None).context("the connection takes no more")?;
                 waiting += 1;
                 continue;
+            }
+            if is_called_off && waiting == 0 {
+                return Ok(());
             }
             let event = timeout(Duration::from_secs(60), self.link.next()).await;
             match event.context("the broker acknowledges nothing").or_exit(Exit::Unavailable)? {

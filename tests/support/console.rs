@@ -137,7 +137,7 @@ impl Web {
 
     fn answer(&mut self, mut response: ureq::http::Response<ureq::Body>) -> (u16, Value) {
         if let Some(cookie) = response.headers().get("set-cookie") {
-            self.cookie = cookie.to_str().unwrap().split(';').next().unwrap().to_owned();
+            cookie.to_str().unwrap().split(';').next().unwrap().clone_into(&mut self.cookie);
         }
         let text = response.body_mut().read_to_string().unwrap_or_default();
         (response.status().as_u16(), serde_json::from_str(&text).unwrap_or(Value::String(text)))

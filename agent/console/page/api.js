@@ -6,7 +6,7 @@ const ROOT = '/api/v1';
 
 export const unauthorized = new Signal();
 
-class Refusal extends Error {
+export class Refusal extends Error {
   constructor(status, message, retryAfter = null) {
     super(message);
     this.status = status;

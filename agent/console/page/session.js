@@ -1,5 +1,5 @@
 // Who is logged in, what they may, and how the broker is; asks again every half minute.
-import { get, post } from './api.js';
+import { Refusal, get, post, unauthorized } from './api.js';
 import { Signal } from './signal.js';
 
 const ASK_MS = 30000;
@@ -11,6 +11,10 @@ export const isEngineer = () => session.role === 'engineer';
 
 export async function whoAmI() {
   const me = await get('/me');
+  if (!me.user) {
+    if (session.user) unauthorized.emit();
+    throw new Refusal(401, '');
+  }
   Object.assign(session, me);
   sessionChanged.emit(session);
 }

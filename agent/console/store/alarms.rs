@@ -72,6 +72,9 @@ pub struct Query {
 /// An alarm, as the API shows it.
 pub type AlarmRow = Map<String, Value>;
 
+/// Site, gateway and camera.
+pub type Eye = (String, String, String);
+
 /// A transition, as the API shows it.
 pub type EventRow = Map<String, Value>;
 
@@ -124,8 +127,11 @@ impl Query {
             View::Unacknowledged => {
                 filter.add("open = 1 AND state IN ('unacknowledged', 'returned_to_normal_unacknowledged')", []);
             }
-            View::Shelved => filter.add("open = 0 AND state = 'shelved'", []),
-            View::Quiet => filter.add("open = 0 AND state IN ('suppressed_by_design', 'out_of_service')", []),
+            View::Shelved => filter.add("open = 0 AND state <> 'normal' AND state = 'shelved'", []),
+            View::Quiet => {
+                filter
+                    .add("open = 0 AND state <> 'normal' AND state IN ('suppressed_by_design', 'out_of_service')", []);
+            }
             View::Over => filter.add("open = 0 AND state = 'normal'", []),
             View::All => {}
         }
@@ -170,7 +176,7 @@ impl Store {
         let mut filter = query.filter()?;
         if let Some(before) = &query.before {
             let wrong = "`before` is not what `next` said";
-            let mut parts = before.splitn(3, '-');
+            let mut parts = before.splitn(3, '_');
             let mut number = || parts.next().and_then(|text| text.parse().ok()).map(Sql::Integer).context(wrong);
             let (severity, at) = (number()?, number()?);
             let alarm = Sql::Text(parts.next().context(wrong)?.to_owned());
@@ -183,7 +189,10 @@ impl Store {
         let limit = query.limit.clamp(1, PAGE);
         let Filter { text, values } = filter;
         let order = if query.worst_first { "severity DESC, raised_at DESC" } else { "raised_at DESC" };
-        let text = format!("SELECT {COLUMNS} FROM alarm WHERE {text} ORDER BY {order}, alarm DESC LIMIT {}", limit + 1);
+        let text = format!(
+            "SELECT {COLUMNS} FROM alarm JOIN alarm_body USING (alarm) WHERE {text} ORDER BY {order}, alarm DESC LIMIT {}",
+            limit + 1
+        );
         self.read(|reader| {
             let mut statement = reader.prepare_cached(&text)?;
             let rows = statement.query_map(params_from_iter(values), read)?;
@@ -195,7 +204,7 @@ impl Store {
                     page.next = last;
                     break;
                 }
-                last = row.get("alarm").and_then(Value::as_str).map(|alarm| format!("{place}-{alarm}"));
+                last = row.get("alarm").and_then(Value::as_str).map(|alarm| format!("{place}_{alarm}"));
                 page.alarms.push(row);
             }
             page.alarms.iter_mut().try_for_each(|row| pending(reader, row))?;
@@ -225,7 +234,7 @@ impl Store {
     /// The disk refuses.
     pub fn alarm(&self, alarm: &str) -> Result<Option<AlarmRow>> {
         self.read(|reader| {
-            let text = format!("SELECT {COLUMNS} FROM alarm WHERE alarm = ?1");
+            let text = format!("SELECT {COLUMNS} FROM alarm JOIN alarm_body USING (alarm) WHERE alarm = ?1");
             let row = reader.prepare_cached(&text)?.query_row([alarm], read).optional()?;
             row.map(|(_, mut row)| pending(reader, &mut row).map(|()| row)).transpose()
         })
@@ -276,7 +285,7 @@ impl Store {
                     _ => counts.critical = count,
                 }
             }
-            let text = "SELECT count(*) FROM alarm WHERE state = 'shelved'";
+            let text = "SELECT count(*) FROM alarm WHERE open = 0 AND state <> 'normal' AND state = 'shelved'";
             counts.shelved = reader.prepare_cached(text)?.query_row([], |row| row.get(0))?;
             Ok(counts)
         })
@@ -303,7 +312,7 @@ impl Store {
     ///
     /// # Errors
     /// The disk refuses.
-    pub fn newest_images(&self) -> Result<BTreeMap<(String, String, String), (String, Timestamp)>> {
+    pub fn newest_images(&self) -> Result<BTreeMap<Eye, (String, Timestamp)>> {
         self.read(|reader| {
             // From one camera to the next by the index, however many alarms there are of each.
             let mut images = BTreeMap::new();
@@ -328,7 +337,7 @@ impl Store {
 }
 
 const COLUMNS: &str =
-    "raised_at, body, site, gateway, changed_at, acknowledged_at, cleared_at, image, comment, alarm, severity";
+    "raised_at, body, site, gateway, changed_at, acknowledged_at, cleared_at, image, comment, alarm, severity, state";
 
 /// Its place in a list, and the row.
 fn read(row: &Row) -> rusqlite::Result<(String, AlarmRow)> {
@@ -349,6 +358,7 @@ fn read(row: &Row) -> rusqlite::Result<(String, AlarmRow)> {
         ("image", json!(row.get::<_, Option<String>>(7)?)),
         ("comment", json!(row.get::<_, Option<String>>(8)?)),
         ("alarm", json!(row.get::<_, String>(9)?)),
+        ("state", json!(row.get::<_, String>(11)?)),
     ];
     for (key, value) in columns {
         alarm.insert(key.to_owned(), value);
@@ -359,7 +369,7 @@ fn read(row: &Row) -> rusqlite::Result<(String, AlarmRow)> {
     for key in ["until", "by", "count", "reason", "heat", "model"] {
         alarm.entry(key).or_insert(Value::Null);
     }
-    Ok((format!("{}-{raised_at}", row.get::<_, i64>(10)?), alarm))
+    Ok((format!("{}_{raised_at}", row.get::<_, i64>(10)?), alarm))
 }
 
 /// The commands about it that nobody has answered.

@@ -8,6 +8,10 @@ use serde_json::Value;
 
 use super::{Store, millis, time};
 
+/// Why a command that nobody has answered is over; an answer that comes nevertheless counts.
+pub(super) const UNANSWERED: &str =
+    "the gateway has not answered: it is away, or does not get commands from this broker";
+
 /// A command.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct CommandRow {
@@ -58,7 +62,7 @@ impl Store {
     /// # Errors
     /// The disk refuses.
     pub fn unanswered(&self, since: Timestamp) -> Result<Vec<CommandRow>> {
-        self.list("WHERE replied_at IS NULL AND at >= ?1 ORDER BY at LIMIT 1000", &[&millis(since)])
+        self.list("WHERE replied_at IS NULL AND at >= ?1 ORDER BY at LIMIT 100000", &[&millis(since)])
     }
 
     /// Commands about an alarm, the first first.
@@ -85,14 +89,23 @@ impl Store {
     /// # Errors
     /// The disk refuses.
     pub fn expire(&self, patience: SignedDuration, now: Timestamp) -> Result<Vec<String>> {
-        let error = "the gateway has not answered: it is away, or does not get commands from this broker";
         let text =
             "UPDATE command SET ok = 0, error = ?3, replied_at = ?2 WHERE replied_at IS NULL AND at < ?1 RETURNING id";
         let (before, now) = (millis(now) - patience.as_millis() as i64, millis(now));
         let writer = self.writer();
         let mut statement = writer.prepare_cached(text)?;
-        let rows = statement.query_map(params![before, now, error], |row| row.get(0))?;
+        let rows = statement.query_map(params![before, now, UNANSWERED], |row| row.get(0))?;
         Ok(rows.collect::<rusqlite::Result<_>>()?)
+    }
+
+    /// A command that the broker does not take, and why.
+    ///
+    /// # Errors
+    /// The disk refuses.
+    pub fn refuse(&self, id: &str, reason: &str, now: Timestamp) -> Result<()> {
+        let text = "UPDATE command SET ok = 0, error = ?2, replied_at = ?3 WHERE id = ?1 AND replied_at IS NULL";
+        self.writer().execute(text, params![id, reason, millis(now)])?;
+        Ok(())
     }
 
     /// The alarms that a command is about.

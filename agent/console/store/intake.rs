@@ -26,6 +26,8 @@ pub enum Item {
         gateway: String,
         /// The alarm.
         alarm: Box<Alarm>,
+        /// The broker had kept it, so that nothing that it still holds for us is newer.
+        retained: bool,
     },
     /// A picture, whose hash was verified.
     Image {
@@ -34,8 +36,10 @@ pub enum Item {
         /// JPEG.
         bytes: Vec<u8>,
     },
+    /// An alarm's topic was emptied: its finding is gone, whatever its events have said.
+    Gone(Address, String),
     /// The answer to a command.
-    Reply(Box<Reply>),
+    Reply(Address, Box<Reply>),
 }
 
 /// What became of it.
@@ -86,18 +90,32 @@ impl Store {
         for item in items {
             match item {
                 Item::Event(event) => take_event(&transaction, event, now, tells, &mut taken)?,
-                Item::Alarm { site, gateway, alarm } => take_alarm(&transaction, site, gateway, alarm, &mut taken)?,
+                Item::Alarm { site, gateway, alarm, retained } => {
+                    let place =
+                        Place { site, gateway, epoch: 0, seq: 0, at: millis(alarm.raised_at), now: millis(now) };
+                    take_alarm(&transaction, &place, alarm, *retained, &mut taken)?;
+                }
+                Item::Gone(address, alarm) => gone(&transaction, address, alarm, now, &mut taken)?,
                 Item::Image { sha256, bytes } => {
                     let text = "INSERT OR IGNORE INTO image VALUES (?1, ?2, ?3)";
                     let new =
                         transaction.prepare_cached(text)?.execute(params![sha256, millis(now), bytes.len() as i64])?;
                     taken.images.extend((new > 0).then(|| sha256.clone()));
                 }
-                Item::Reply(reply) => {
+                Item::Reply(address, reply) => {
                     let text = "UPDATE command SET ok = ?2, error = ?3, result = ?4, replied_at = ?5
-                                WHERE id = ?1 AND replied_at IS NULL";
+                                WHERE id = ?1 AND site = ?6 AND gateway = ?7 AND (replied_at IS NULL OR error = ?8)";
                     let result = (!reply.result.is_null()).then(|| reply.result.to_string());
-                    let row = params![reply.id, reply.ok, reply.error, result, millis(reply.at)];
+                    let row = params![
+                        reply.id,
+                        reply.ok,
+                        reply.error,
+                        result,
+                        millis(now),
+                        address.site,
+                        address.gateway,
+                        super::commands::UNANSWERED
+                    ];
                     let known = transaction.prepare_cached(text)?.execute(row)?;
                     taken.commands.extend((known > 0).then(|| reply.id.clone()));
                 }
@@ -113,7 +131,7 @@ impl Store {
     /// The disk refuses.
     pub fn missing(&self) -> Result<BTreeMap<Address, i64>> {
         self.read(|reader| {
-            let text = "SELECT site, gateway, sum(last - first + 1) FROM gap GROUP BY 1, 2";
+            let text = "SELECT site, gateway, sum(min(last - first + 1, 1000000000)) FROM gap GROUP BY 1, 2";
             let mut query = reader.prepare_cached(text)?;
             let rows =
                 query.query_map([], |row| Ok((Address { site: row.get(0)?, gateway: row.get(1)? }, row.get(2)?)))?;
@@ -160,7 +178,7 @@ fn take_event(
     let transition = word(&event.transition)?;
     let row = params![id, event.site, event.gateway, epoch, seq, at, alarm, transition, body];
     transaction.prepare_cached(text)?.execute(row)?;
-    let place = Place { site: &event.site, gateway: &event.gateway, epoch, seq, at };
+    let place = Place { site: &event.site, gateway: &event.gateway, epoch, seq, at, now: millis(now) };
     put(transaction, &place, event.transition, &serde_json::to_value(event)?, &event.body)?;
     if !taken.alarms.contains(&alarm) {
         taken.alarms.push(alarm);
@@ -226,6 +244,8 @@ struct Place<'a> {
     epoch: i64,
     seq: i64,
     at: i64,
+    /// When it came.
+    now: i64,
 }
 
 /// Brings an alarm's row to what its latest event says.
@@ -243,16 +263,16 @@ fn put(
     let raised = (transition == Transition::Raised).then_some(place.at);
     let acknowledged = (transition == Transition::Acknowledged).then_some(place.at);
     let cleared = (is_over && transition == Transition::Cleared).then_some(place.at);
-    // An earlier event that comes late says when it began, and nothing about what is now.
+    let id = alarm.alarm.to_string();
+    // Of one gateway alone: nobody has a say about another one's alarms.
     let text = "INSERT INTO alarm VALUES
             (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, coalesce(?11, ?12), ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19)
         ON CONFLICT (alarm) DO UPDATE SET
             camera = ?4, kind = ?5, class = ?6, severity = ?7, score = ?8, state = ?9, open = ?10,
             raised_at = coalesce(?11, min(raised_at, ?12)), changed_at = ?12,
             acknowledged_at = coalesce(acknowledged_at, ?13), cleared_at = CASE WHEN ?20 THEN coalesce(?14, cleared_at) END,
-            epoch = ?15, seq = ?16, image = coalesce(?17, image), comment = coalesce(?18, comment), body = ?19
-        WHERE (epoch, seq) < (?15, ?16)";
-    let id = alarm.alarm.to_string();
+            epoch = ?15, seq = ?16, image = coalesce(?17, image), comment = coalesce(?18, comment)
+        WHERE site = ?2 AND gateway = ?3 AND (epoch, seq) < (?15, ?16)";
     let row = params![
         id,
         place.site,
@@ -272,27 +292,68 @@ fn put(
         place.seq,
         alarm.image,
         alarm.comment,
-        body.to_string(),
+        place.now,
         is_over
     ];
     if transaction.prepare_cached(text)?.execute(row)? > 0 {
+        let text = "INSERT INTO alarm_body VALUES (?1, ?2) ON CONFLICT (alarm) DO UPDATE SET body = ?2";
+        transaction.prepare_cached(text)?.execute(params![id, body.to_string()])?;
         return Ok(());
     }
-    let text = "UPDATE alarm SET raised_at = coalesce(?2, min(raised_at, ?3)), acknowledged_at = min(coalesce(acknowledged_at, ?4), coalesce(?4, acknowledged_at))
-                WHERE alarm = ?1";
-    transaction.prepare_cached(text)?.execute(params![id, raised, place.at, acknowledged])?;
+    // An earlier event that comes late says what happened when, and nothing about what is now.
+    let text = "UPDATE alarm SET raised_at = coalesce(?2, min(raised_at, ?3)),
+            acknowledged_at = min(coalesce(acknowledged_at, ?4), coalesce(?4, acknowledged_at)),
+            cleared_at = CASE WHEN state IN ('normal', 'returned_to_normal_unacknowledged') THEN coalesce(cleared_at, ?5) END,
+            comment = coalesce(comment, ?6)
+        WHERE alarm = ?1 AND site = ?7 AND gateway = ?8";
+    let row = params![id, raised, place.at, acknowledged, cleared, alarm.comment, place.site, place.gateway];
+    transaction.prepare_cached(text)?.execute(row)?;
     Ok(())
 }
 
-fn take_alarm(transaction: &Transaction, site: &str, gateway: &str, alarm: &Alarm, taken: &mut Taken) -> Result<()> {
+/// What the broker has kept of an alarm: one that is not known begins by it, and one whose events were lost on the way goes on by it.
+fn take_alarm(
+    transaction: &Transaction,
+    place: &Place,
+    alarm: &Alarm,
+    retained: bool,
+    taken: &mut Taken,
+) -> Result<()> {
     let id = alarm.body.alarm.to_string();
-    // Its events say more, and in their order.
-    if transaction.prepare_cached("SELECT 1 FROM alarm WHERE alarm = ?1")?.exists([&id])? {
-        return Ok(());
+    let text = "SELECT site, gateway, epoch, seq, state FROM alarm WHERE alarm = ?1";
+    let row = |row: &rusqlite::Row| {
+        let address = Address { site: row.get(0)?, gateway: row.get(1)? };
+        Ok((address, row.get::<_, i64>(2)?, row.get::<_, i64>(3)?, row.get::<_, String>(4)?))
+    };
+    let known = transaction.prepare_cached(text)?.query_row([&id], row).optional()?;
+    let body = serde_json::to_value(alarm)?;
+    match known {
+        None => put(transaction, place, Transition::Raised, &body, &alarm.body)?,
+        Some((address, epoch, seq, state)) => {
+            let is_own = address.site == place.site && address.gateway == place.gateway;
+            if !retained || !is_own || state == word(&alarm.body.state)? {
+                return Ok(()); // its events say the same, and more
+            }
+            // At the same place among its events, and later ones count again.
+            transaction.prepare_cached("UPDATE alarm SET seq = seq - 1 WHERE alarm = ?1")?.execute([&id])?;
+            let place = Place { epoch, seq, at: place.now, ..*place };
+            put(transaction, &place, Transition::Updated, &body, &alarm.body)?;
+        }
     }
-    let place = Place { site, gateway, epoch: 0, seq: 0, at: millis(alarm.raised_at) };
-    put(transaction, &place, Transition::Raised, &serde_json::to_value(alarm)?, &alarm.body)?;
     taken.alarms.push(id);
+    Ok(())
+}
+
+/// An alarm whose topic was emptied though its events have not said that it is over.
+fn gone(transaction: &Transaction, address: &Address, alarm: &str, now: Timestamp, taken: &mut Taken) -> Result<()> {
+    let text = "UPDATE alarm SET
+            state = CASE WHEN acknowledged_at IS NULL AND state = 'unacknowledged' THEN 'returned_to_normal_unacknowledged' ELSE 'normal' END,
+            open = acknowledged_at IS NULL AND state = 'unacknowledged', changed_at = ?4, cleared_at = coalesce(cleared_at, ?4)
+        WHERE alarm = ?1 AND site = ?2 AND gateway = ?3 AND state NOT IN ('normal', 'returned_to_normal_unacknowledged')";
+    let row = params![alarm, address.site, address.gateway, millis(now)];
+    if transaction.prepare_cached(text)?.execute(row)? > 0 {
+        taken.alarms.push(alarm.to_owned());
+    }
     Ok(())
 }
 

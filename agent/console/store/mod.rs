@@ -53,18 +53,22 @@ impl Store {
     /// # Errors
     /// The disk refuses, another console uses it, or it is damaged or of a later agent.
     pub fn open(dir: &Path) -> Result<Self> {
-        std::fs::create_dir_all(dir).with_context(|| format!("cannot make the folder {}", dir.display()))?;
+        if !dir.is_dir() {
+            std::fs::create_dir_all(dir).with_context(|| format!("cannot make the folder {}", dir.display()))?;
+            private(dir)?;
+        }
         let lock = File::create(dir.join("lock")).with_context(|| format!("cannot write to {}", dir.display()))?;
         if lock.try_lock().is_err() {
             bail!("another console uses {}: give each its own --state", dir.display());
         }
-        private(dir)?;
         let path = dir.join("console.db");
         let of = || format!("cannot open the store {}", path.display());
         let mut writer = Connection::open(&path).with_context(of)?;
+        // Before the file has a first page; later it has no effect.
+        writer.pragma_update(None, "auto_vacuum", "INCREMENTAL").with_context(of)?;
         writer.pragma_update(None, "journal_mode", "WAL").with_context(of)?;
         writer.pragma_update(None, "synchronous", "FULL")?;
-        writer.pragma_update(None, "auto_vacuum", "INCREMENTAL")?;
+        writer.pragma_update(None, "journal_size_limit", 64 << 20)?;
         writer.pragma_update(None, "foreign_keys", true)?;
         writer.busy_timeout(PATIENCE)?;
         schema::prepare(&mut writer).with_context(of)?;
@@ -98,10 +102,7 @@ impl Store {
             .unwrap_or_else(PoisonError::into_inner);
         let reader = pool.pop().context("too many ask at once: try again later")?;
         drop(pool);
-        let result = f(&reader);
-        self.readers.lock().unwrap_or_else(PoisonError::into_inner).push(reader);
-        self.returned.notify_one();
-        result
+        f(&Borrowed { store: self, reader: Some(reader) })
     }
 
     /// A value that is kept under a name.
@@ -121,6 +122,28 @@ impl Store {
         let text = "INSERT INTO setting VALUES (?1, ?2) ON CONFLICT (name) DO UPDATE SET value = ?2";
         self.writer().execute(text, [name, value])?;
         Ok(())
+    }
+}
+
+/// A connection that goes back whatever happens.
+struct Borrowed<'s> {
+    store: &'s Store,
+    reader: Option<Connection>,
+}
+
+impl std::ops::Deref for Borrowed<'_> {
+    type Target = Connection;
+
+    #[allow(clippy::expect_used)]
+    fn deref(&self) -> &Connection {
+        self.reader.as_ref().expect("it is taken when it is dropped")
+    }
+}
+
+impl Drop for Borrowed<'_> {
+    fn drop(&mut self) {
+        self.store.readers.lock().unwrap_or_else(PoisonError::into_inner).extend(self.reader.take());
+        self.store.returned.notify_one();
     }
 }
 

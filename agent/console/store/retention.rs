@@ -5,6 +5,7 @@ use std::fs;
 use anyhow::Result;
 use jiff::{SignedDuration, Timestamp};
 use rusqlite::params;
+use tracing::warn;
 
 use super::{Store, images, millis};
 
@@ -76,15 +77,20 @@ impl Store {
         let writer = self.writer();
         writer.execute("DELETE FROM gap WHERE noticed_at < ?1", [before])?;
         writer.execute(
-            "DELETE FROM command WHERE at < ?1 AND replied_at IS NOT NULL
-             AND id NOT IN (SELECT id FROM command_alarm)",
-            [week.min(before.max(week))],
+            "DELETE FROM command WHERE at < ?1 AND replied_at IS NOT NULL AND id NOT IN
+                (SELECT id FROM command_alarm WHERE alarm IN (SELECT alarm FROM alarm))",
+            [week],
         )?;
-        writer.execute("DELETE FROM told WHERE n <= (SELECT max(n) FROM told) - 10000", [])?;
-        writer.query_row("PRAGMA incremental_vacuum(1000)", [], |_| Ok(())).or_else(|e| match e {
-            rusqlite::Error::QueryReturnedNoRows => Ok(()),
-            e => Err(e),
-        })?;
+        writer.execute("DELETE FROM command_alarm WHERE id NOT IN (SELECT id FROM command)", [])?;
+        let untold = writer.execute("DELETE FROM told WHERE n <= (SELECT max(n) FROM told) - 10000", [])?;
+        if untold > 0 {
+            warn!("{untold} alarms that the webhook was not told of are given up, since too many wait");
+        }
+        // A row a page; they have to be asked for one by one.
+        let mut vacuum = writer.prepare("PRAGMA incremental_vacuum(4096)")?;
+        let mut pages = vacuum.query([])?;
+        while pages.next()?.is_some() {}
+        drop(pages);
         Ok(gone)
     }
 
@@ -110,13 +116,13 @@ impl Store {
         let text = "CREATE TEMP TABLE IF NOT EXISTS gone (alarm TEXT PRIMARY KEY)";
         transaction.execute_batch(text)?;
         transaction.execute("DELETE FROM gone", [])?;
-        let text = "INSERT INTO gone SELECT alarm FROM alarm WHERE raised_at < ?1 AND changed_at < ?1 AND open = 0
-                    ORDER BY raised_at LIMIT ?2";
+        let text = "INSERT INTO gone SELECT alarm FROM alarm WHERE received_at < ?1 AND open = 0
+                    ORDER BY received_at LIMIT ?2";
         let count = transaction.execute(text, params![before, CHUNK])?;
         transaction.execute_batch(
             "DELETE FROM event WHERE alarm IN (SELECT alarm FROM gone);
-             DELETE FROM command WHERE id IN (SELECT id FROM command_alarm WHERE alarm IN (SELECT alarm FROM gone));
              DELETE FROM command_alarm WHERE alarm IN (SELECT alarm FROM gone);
+             DELETE FROM alarm_body WHERE alarm IN (SELECT alarm FROM gone);
              DELETE FROM alarm WHERE alarm IN (SELECT alarm FROM gone);",
         )?;
         transaction.commit()?;

@@ -26,8 +26,12 @@ CREATE TABLE alarm (
     state TEXT NOT NULL, open INTEGER NOT NULL,
     raised_at INTEGER NOT NULL, changed_at INTEGER NOT NULL, acknowledged_at INTEGER, cleared_at INTEGER,
     epoch INTEGER NOT NULL, seq INTEGER NOT NULL,
-    image TEXT, comment TEXT, body TEXT NOT NULL
-) WITHOUT ROWID;
+    image TEXT, comment TEXT, received_at INTEGER NOT NULL
+);
+-- Apart, since lists are filtered by the rest.
+CREATE TABLE alarm_body (alarm TEXT PRIMARY KEY, body TEXT NOT NULL) WITHOUT ROWID;
+CREATE INDEX alarm_quiet ON alarm (state, raised_at) WHERE open = 0 AND state <> 'normal';
+CREATE INDEX alarm_received ON alarm (received_at) WHERE open = 0;
 CREATE INDEX alarm_by_time ON alarm (raised_at, alarm);
 CREATE INDEX alarm_open ON alarm (open, raised_at) WHERE open = 1;
 CREATE INDEX alarm_of_camera ON alarm (site, gateway, camera, raised_at);

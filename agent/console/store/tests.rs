@@ -1,9 +1,11 @@
 use jiff::SignedDuration;
 use serde_json::{Value, json};
+use sha2::Digest as _;
 use uuid::Uuid;
 
 use super::*;
-use crate::mqtt::payload::AlarmEvent;
+use crate::console::letter::Address;
+use crate::mqtt::payload::{Alarm, AlarmEvent, Reply};
 
 struct Plant {
     store: Store,
@@ -84,6 +86,41 @@ fn a_life_in_any_order_ends_the_same() {
             assert_eq!(row[key], usual[key], "{key} after {order:?}");
         }
     }
+}
+
+/// Of a gateway whose last events were lost on the way.
+#[test]
+fn what_the_broker_keeps_says_what_its_lost_events_would_have() {
+    let plant = Plant::new();
+    let own = Address { site: "plant".into(), gateway: "gw".into() };
+    plant.take(&[event(1, 1, json!({})), event(2, 2, json!({})), event(3, 3, json!({}))]);
+    let id = |n: u128| Uuid::from_u128(n).to_string();
+    let state = |n: u128| plant.store.alarm(&id(n)).unwrap().unwrap()["state"].clone();
+    // Its topic was emptied, by another gateway and by its own.
+    let gone = |of: &Address| plant.store.take(&[Item::Gone(of.clone(), id(1))], at(10), false).unwrap();
+    assert!(gone(&Address { gateway: "other".into(), ..own.clone() }).alarms.is_empty());
+    assert_eq!((gone(&own).alarms.len(), state(1)), (1, json!("returned_to_normal_unacknowledged")));
+    // What is retained is another state than the last event that came.
+    let body = serde_json::to_value(event(9, 2, json!({ "state": "acknowledged", "acknowledged": true }))).unwrap();
+    let mut alarm = body.as_object().unwrap().clone();
+    alarm.insert("raised_at".into(), json!(at(2)));
+    let alarm: Alarm = serde_json::from_value(Value::Object(alarm)).unwrap();
+    let said = |retained| {
+        let Address { site, gateway } = own.clone();
+        plant
+            .store
+            .take(&[Item::Alarm { site, gateway, alarm: Box::new(alarm.clone()), retained }], at(11), false)
+            .unwrap()
+    };
+    said(false);
+    assert_eq!(state(2), "unacknowledged", "what is sent now comes after its event anyway");
+    said(true);
+    assert_eq!(state(2), "acknowledged");
+    // Nobody has a say about another one's alarms, whatever its numbers are.
+    plant.take(&[event(900, 3, json!({ "gateway": "other", "transition": "cleared", "state": "normal" }))]);
+    assert_eq!(state(3), "unacknowledged");
+    plant.take(&[event(4, 2, json!({ "transition": "cleared", "state": "normal" }))]);
+    assert_eq!(state(2), "normal", "later events count again");
 }
 
 #[test]
@@ -195,7 +232,12 @@ fn an_order_waits_for_its_reply() {
     assert_eq!((pending(&plant), plant.store.unanswered(at(0)).unwrap().len()), (1, 1));
     let reply =
         json!({ "schema": "inspect.reply/1", "id": "c-1", "command": "ack", "at": at(11), "ok": false, "error": "no" });
-    let reply = Item::Reply(serde_json::from_value(reply).unwrap());
+    let gateway = Address { site: "plant".into(), gateway: "gw".into() };
+    let other = Address { gateway: "other".into(), ..gateway.clone() };
+    let reply: Reply = serde_json::from_value(reply).unwrap();
+    let foreign = Item::Reply(other, Box::new(reply.clone()));
+    assert!(plant.store.take(&[foreign], at(12), false).unwrap().commands.is_empty(), "nobody answers for another");
+    let reply = Item::Reply(gateway.clone(), Box::new(reply));
     let taken = plant.store.take(std::slice::from_ref(&reply), at(12), false).unwrap();
     assert_eq!(taken.commands, ["c-1"]);
     assert!(plant.store.take(&[reply], at(13), false).unwrap().commands.is_empty(), "a copy says nothing new");
@@ -204,6 +246,9 @@ fn an_order_waits_for_its_reply() {
     plant.store.give(&late, &[]).unwrap();
     assert_eq!(plant.store.expire(SignedDuration::from_secs(100), at(100)).unwrap(), Vec::<String>::new());
     assert_eq!(plant.store.expire(SignedDuration::from_secs(100), at(111)).unwrap(), ["c-2"]);
+    let reply = json!({ "schema": "inspect.reply/1", "id": "c-2", "command": "ack", "at": at(112), "ok": true });
+    plant.store.take(&[Item::Reply(gateway, serde_json::from_value(reply).unwrap())], at(113), false).unwrap();
+    assert_eq!(plant.store.command("c-2").unwrap().unwrap().ok, Some(true), "an answer that comes nevertheless counts");
 }
 
 #[test]
@@ -216,7 +261,6 @@ fn old_things_go_and_open_alarms_stay() {
         let sha256 = hex::encode(sha2::Sha256::digest(&bytes));
         (sha256.clone(), Item::Image { sha256, bytes })
     };
-    use sha2::Digest as _;
     for (n, seconds) in [(1, 10), (2, 950)] {
         plant.store.take(&[picture(n).1], at(seconds), false).unwrap();
     }
@@ -255,7 +299,7 @@ fn people_and_what_they_may() {
     assert_eq!(store.in_session(&token, at(20)).unwrap().unwrap().name, "ann");
     assert!(store.in_session(&token, at(13 * 3600)).unwrap().is_none(), "half a day unused");
     let other = store.begin_session("ann", at(20)).unwrap();
-    store.change_password("ann", "long enough", "longer than that", &token).unwrap();
+    store.change_password("ann", "longer than that", &token).unwrap();
     assert!(store.in_session(&other, at(30)).unwrap().is_none(), "other sessions end");
     assert!(store.in_session(&token, at(30)).unwrap().is_some());
     store.remove_person("ann").unwrap();

@@ -2,10 +2,12 @@
 
 use std::fmt::Write as _;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow};
 use axum::Json;
 use axum::body::Body;
+use axum::extract::rejection::QueryRejection;
 use axum::extract::{Path, Query as Params, State};
 use axum::http::HeaderValue;
 use axum::http::header::{CACHE_CONTROL, CONTENT_DISPOSITION, CONTENT_TYPE};
@@ -27,12 +29,14 @@ use crate::console::store::{AlarmRow, Bucket, Query, Store, View};
 const PAGE: usize = 100;
 /// Letters of a text to look for.
 const LETTERS: usize = 200;
-/// Bytes of an export that wait for the other side.
-const AHEAD: usize = 16;
+/// Lines of an export that wait for the other side,
+const AHEAD: usize = 64;
+/// which takes the next one in this time.
+const STALLED: Duration = Duration::from_secs(30);
 
 /// Filters, as they stand in an address.
 #[derive(Debug, Default, Deserialize)]
-#[serde(default)]
+#[serde(default, deny_unknown_fields)]
 pub struct Filters {
     view: Option<View>,
     severity: Option<String>,
@@ -91,6 +95,12 @@ impl Filters {
             worst_first: self.order.unwrap_or(usual_order(self.view.unwrap_or(usual))) == Order::Severity,
             limit: self.limit.unwrap_or(PAGE),
         };
+        let is_place = |text: &String| {
+            let mut parts = text.splitn(3, '_');
+            parts.next().is_some_and(|n| n.parse::<i64>().is_ok())
+                && parts.next().is_some_and(|n| n.parse::<i64>().is_ok())
+        };
+        anyhow::ensure!(query.before.as_ref().is_none_or(is_place), "`before` is not what `next` said");
         let long = [&query.class, &query.text].into_iter().flatten().any(|text| text.chars().count() > LETTERS);
         anyhow::ensure!(!long, "what is looked for has more than {LETTERS} letters");
         Ok(query)
@@ -105,12 +115,16 @@ fn words<T: DeserializeOwned>(name: &str, text: Option<&str>) -> Result<Vec<T>> 
         .collect()
 }
 
+/// Filters, or why they are none.
+type Asked = Result<Params<Filters>, QueryRejection>;
+
+fn asked(filters: Asked) -> Answer<Filters> {
+    filters.map(|Params(filters)| filters).map_err(|e| Refusal::wrong(e.body_text()))
+}
+
 /// A page of them.
-pub async fn list(State(console): State<Of>, Params(filters): Params<Filters>) -> Answer<Json<Value>> {
-    let query = filters.query(View::Open).map_err(|e| Refusal::because(&e))?;
-    if query.before.as_ref().is_some_and(|before| before.split('-').take(2).any(|n| n.parse::<i64>().is_err())) {
-        return Err(Refusal::wrong("`before` is not what `next` said"));
-    }
+pub async fn list(State(console): State<Of>, filters: Asked) -> Answer<Json<Value>> {
+    let query = asked(filters)?.query(View::Open).map_err(|e| Refusal::because(&e))?;
     let (page, counts) = blocking(move || Ok((console.store.alarms(&query)?, console.store.counts()?))).await?;
     Ok(Json(json!({ "alarms": page.alarms, "next": page.next, "counts": counts })))
 }
@@ -142,10 +156,12 @@ pub async fn classes(State(console): State<Of>) -> Answer<Json<Value>> {
 }
 
 /// Figures.
-pub async fn stats(State(console): State<Of>, Params(filters): Params<Filters>) -> Answer<Json<Value>> {
+pub async fn stats(State(console): State<Of>, filters: Asked) -> Answer<Json<Value>> {
+    let filters = asked(filters)?;
     let query = filters.query(View::All).map_err(|e| Refusal::because(&e))?;
     let to = query.to.unwrap_or_else(Timestamp::now);
-    let from = query.from.unwrap_or_else(|| to - SignedDuration::from_hours(24));
+    let day = to.checked_sub(SignedDuration::from_hours(24)).map_err(Refusal::wrong)?;
+    let from = query.from.unwrap_or(day);
     if from >= to {
         return Err(Refusal::wrong("`from` is not before `to`"));
     }
@@ -155,8 +171,8 @@ pub async fn stats(State(console): State<Of>, Params(filters): Params<Filters>) 
 }
 
 /// All of them, as JSON.
-pub async fn json(State(console): State<Of>, Params(filters): Params<Filters>) -> Answer<Response> {
-    export(&console, &filters, "json", "application/json", |store, query, out| {
+pub async fn json(State(console): State<Of>, filters: Asked) -> Answer<Response> {
+    export(&console, &asked(filters)?, "json", "application/json", |store, query, out| {
         let mut before = "[\n";
         store.each_alarm(query, |alarm| {
             let text = format!("{before}{}", Value::Object(alarm));
@@ -168,8 +184,8 @@ pub async fn json(State(console): State<Of>, Params(filters): Params<Filters>) -
 }
 
 /// All of them, as CSV.
-pub async fn csv(State(console): State<Of>, Params(filters): Params<Filters>) -> Answer<Response> {
-    export(&console, &filters, "csv", "text/csv; charset=utf-8", |store, query, out| {
+pub async fn csv(State(console): State<Of>, filters: Asked) -> Answer<Response> {
+    export(&console, &asked(filters)?, "csv", "text/csv; charset=utf-8", |store, query, out| {
         out(COLUMNS.join(",") + "\r\n")?;
         store.each_alarm(query, |alarm| out(line(&alarm)))
     })
@@ -225,10 +241,15 @@ fn export(
     f: impl FnOnce(&Store, &Query, Out) -> Result<()> + Send + 'static,
 ) -> Answer<Response> {
     let query = filters.query(View::All).map_err(|e| Refusal::because(&e))?;
+    let Ok(permit) = Arc::clone(&console.exports).try_acquire_owned() else { return Err(Refusal::Slower(5)) };
     let (sender, receiver) = mpsc::channel::<Result<Bytes, std::io::Error>>(AHEAD);
-    let store = Arc::clone(&console.store);
+    let (store, tokio) = (Arc::clone(&console.store), tokio::runtime::Handle::current());
     tokio::task::spawn_blocking(move || {
-        let mut send = |text: String| sender.blocking_send(Ok(text.into())).context("the other side has gone");
+        let _permit = permit;
+        let mut send = |text: String| {
+            let sent = tokio.block_on(async { tokio::time::timeout(STALLED, sender.send(Ok(text.into()))).await });
+            sent.context("the other side has stalled")?.context("the other side has gone")
+        };
         if let Err(e) = f(&store, &query, &mut send) {
             // What ends in the middle must not look whole.
             let _ = sender.blocking_send(Err(std::io::Error::other(e)));

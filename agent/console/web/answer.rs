@@ -1,5 +1,7 @@
 //! What a request is answered: JSON, or an error in words.
 
+use std::fmt::Display;
+
 use axum::Json;
 use axum::http::StatusCode;
 use axum::http::header::RETRY_AFTER;
@@ -23,12 +25,14 @@ pub type Answer<T> = Result<T, Refusal>;
 
 impl Refusal {
     /// The request is wrong.
-    pub fn wrong(words: impl ToString) -> Self {
+    #[allow(clippy::needless_pass_by_value)] // so that it can stand in a `map_err`
+    pub fn wrong(words: impl Display) -> Self {
         Self::Words(StatusCode::UNPROCESSABLE_ENTITY, words.to_string())
     }
 
     /// There is no such thing.
-    pub fn missing(words: impl ToString) -> Self {
+    #[allow(clippy::needless_pass_by_value)]
+    pub fn missing(words: impl Display) -> Self {
         Self::Words(StatusCode::NOT_FOUND, words.to_string())
     }
 

@@ -11,7 +11,7 @@ use axum::http::{HeaderMap, HeaderValue, Method, StatusCode};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use jiff::Timestamp;
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::answer::{Answer, Refusal, blocking};
 use crate::console::Console;
@@ -25,8 +25,10 @@ const LONGEST: Duration = Duration::from_secs(60);
 const FORGOTTEN: Duration = Duration::from_secs(900);
 /// Addresses and names that are remembered.
 const REMEMBERED: usize = 10_000;
-/// Passwords that are checked at the same time, which takes 19 MiB each.
+/// Passwords that are checked at the same time, which takes 19 MiB each,
 const CHECKED: usize = 2;
+/// and that wait for it.
+const WAITING: usize = 32;
 
 /// Of a route.
 #[derive(Clone)]
@@ -44,6 +46,8 @@ pub struct Visitor {
     pub person: Person,
     /// The session's token; none where another system has come with its own.
     pub session: Option<String>,
+    /// Which is this.
+    pub token: Option<String>,
 }
 
 /// Lets somebody pass, or not.
@@ -66,18 +70,19 @@ async fn pass(door: &Door, method: Method, headers: HeaderMap) -> Answer<Option<
         let words = "a request that changes something needs the header X-Inspectd: 1, and must come from this page";
         return Err(Refusal::Words(StatusCode::FORBIDDEN, words.to_owned()));
     }
-    let Some(role) = door.role else { return Ok(None) };
     let (console, now) = (Arc::clone(&door.console), Timestamp::now());
     let visitor = if let Some(token) = bearer.map(ToOwned::to_owned) {
+        let own = Some(token.clone());
         let person = blocking(move || console.store.of_token(&token)).await?;
-        person.map(|person| Visitor { person, session: None })
+        person.map(|person| Visitor { person, session: None, token: own })
     } else if let Some(token) = cookie(&headers, door.console.is_secure) {
         let session = Some(token.clone());
         let person = blocking(move || console.store.in_session(&token, now)).await?;
-        person.map(|person| Visitor { person, session })
+        person.map(|person| Visitor { person, session, token: None })
     } else {
         None
     };
+    let Some(role) = door.role else { return Ok(visitor) };
     match visitor {
         None => Err(Refusal::Words(StatusCode::UNAUTHORIZED, "log in first".to_owned())),
         Some(visitor) if visitor.person.role < role => {
@@ -133,67 +138,77 @@ pub async fn harden(mut response: Response) -> Response {
 }
 
 /// Slows down who guesses.
+#[derive(Clone)]
 pub struct Guard {
-    wrong: Mutex<HashMap<String, (u32, Instant)>>,
-    checks: Semaphore,
+    wrong: Arc<Mutex<HashMap<String, (u32, Instant)>>>,
+    checks: Arc<Semaphore>,
+    waiting: Arc<Semaphore>,
 }
 
 impl Default for Guard {
     fn default() -> Self {
-        Self { wrong: Mutex::default(), checks: Semaphore::new(CHECKED) }
+        let semaphore = |permits| Arc::new(Semaphore::new(permits));
+        Self { wrong: Arc::default(), checks: semaphore(CHECKED), waiting: semaphore(WAITING) }
     }
 }
 
 impl Guard {
-    /// Waits for the turn of a check.
+    /// Waits for the turn of a check. It counts as a wrong one from then on, until it is [`Turn::right`]: whoever hangs up before the
+    /// end, or tries many at once, is counted all the same.
     ///
     /// # Errors
     /// It is not to be tried yet.
-    pub async fn turn(&self, ConnectInfo(from): ConnectInfo<SocketAddr>, name: &str, now: Instant) -> Answer<Turn<'_>> {
+    pub async fn turn(&self, ConnectInfo(from): ConnectInfo<SocketAddr>, name: &str) -> Answer<Turn> {
         let keys =
             [from.ip().to_canonical().to_string(), format!("name {}", name.chars().take(64).collect::<String>())];
-        let wait = {
-            let wrong = self.wrong.lock().unwrap_or_else(PoisonError::into_inner);
-            let wait =
-                keys.iter().zip(FREE).map(|(key, free)| wrong.get(key).map_or(Duration::ZERO, |w| left(*w, free, now)));
-            wait.max().unwrap_or_default()
-        };
-        if !wait.is_zero() {
-            return Err(Refusal::Slower(wait.as_secs() + 1));
-        }
-        let _permit = self.checks.acquire().await.map_err(|e| Refusal::Broken(e.into()))?;
-        Ok(Turn { guard: self, keys, _permit })
+        self.admit(&keys, Instant::now())?;
+        let _waiting = Arc::clone(&self.waiting).try_acquire_owned().map_err(|_| Refusal::Slower(1))?;
+        let permit = Arc::clone(&self.checks).acquire_owned().await.map_err(|e| Refusal::Broken(e.into()))?;
+        self.count(&keys, Instant::now())?;
+        Ok(Turn { guard: self.clone(), keys, _permit: permit })
     }
-}
 
-/// A check that may be made.
-pub struct Turn<'a> {
-    guard: &'a Guard,
-    keys: [String; 2],
-    _permit: tokio::sync::SemaphorePermit<'a>,
-}
+    fn admit(&self, keys: &[String; 2], now: Instant) -> Answer<()> {
+        let wrong = self.wrong.lock().unwrap_or_else(PoisonError::into_inner);
+        let waits =
+            keys.iter().zip(FREE).map(|(key, free)| wrong.get(key).map_or(Duration::ZERO, |w| left(*w, free, now)));
+        let wait = waits.max().unwrap_or_default();
+        if wait.is_zero() { Ok(()) } else { Err(Refusal::Slower(wait.as_secs() + 1)) }
+    }
 
-impl Turn<'_> {
-    /// How it went.
-    pub fn done(self, is_right: bool, now: Instant) {
-        let mut wrong = self.guard.wrong.lock().unwrap_or_else(PoisonError::into_inner);
-        for key in self.keys {
-            if is_right {
-                wrong.remove(&key);
-                continue;
-            }
+    /// One more that may be wrong.
+    fn count(&self, keys: &[String; 2], now: Instant) -> Answer<()> {
+        self.admit(keys, now)?;
+        let mut wrong = self.wrong.lock().unwrap_or_else(PoisonError::into_inner);
+        for key in keys {
             if wrong.len() >= REMEMBERED {
                 wrong.retain(|_, (_, at)| now.saturating_duration_since(*at) < FORGOTTEN);
             }
-            if wrong.len() >= REMEMBERED && !wrong.contains_key(&key) {
+            if wrong.len() >= REMEMBERED && !wrong.contains_key(key) {
                 // So many names or addresses at once are an attack: the one that is oldest makes room.
                 let oldest = wrong.iter().min_by_key(|(_, (_, at))| *at).map(|(key, _)| key.clone());
                 oldest.map(|key| wrong.remove(&key));
             }
-            let (count, at) = wrong.entry(key).or_insert((0, now));
+            let (count, at) = wrong.entry(key.clone()).or_insert((0, now));
             *count = if now.saturating_duration_since(*at) > FORGOTTEN { 1 } else { *count + 1 };
             *at = now;
         }
+        Ok(())
+    }
+}
+
+/// A check that may be made; it is counted as a wrong one.
+pub struct Turn {
+    guard: Guard,
+    keys: [String; 2],
+    _permit: OwnedSemaphorePermit,
+}
+
+impl Turn {
+    /// It was right, and what was wrong before is forgotten.
+    pub fn right(&self) {
+        let mut wrong = self.guard.wrong.lock().unwrap_or_else(PoisonError::into_inner);
+        wrong.retain(|key, _| !self.keys.contains(key));
     }
 }
 
@@ -254,22 +269,31 @@ mod tests {
         assert_eq!(left((50, now), 5, now + FORGOTTEN + second), Duration::ZERO);
     }
 
-    #[tokio::test]
-    async fn a_thousand_wrong_logins_are_five_checks() {
+    #[test]
+    fn a_thousand_wrong_logins_are_eight_checks() {
         let (guard, begun) = (Guard::default(), Instant::now());
-        let from = ConnectInfo("10.0.0.9:1234".parse::<SocketAddr>().unwrap());
-        let mut checks = 0;
-        for n in 0..1000 {
-            // 100 a second, for ten seconds.
-            let now = begun + Duration::from_millis(10 * n);
-            if let Ok(turn) = guard.turn(from, &format!("user-{n}"), now).await {
-                checks += 1;
-                turn.done(false, now);
-            }
-        }
-        // Five at once, then after 1, 2 and 4 s.
+        let keys = |n: u64| ["10.0.0.9".to_owned(), format!("name user-{n}")];
+        // 100 a second, for ten seconds: five at once, then after 1, 2 and 4 s.
+        let checks =
+            (0..1000).filter(|n| guard.count(&keys(*n), begun + Duration::from_millis(10 * n)).is_ok()).count();
         assert_eq!(checks, 8);
-        let other = ConnectInfo("10.0.0.10:1234".parse::<SocketAddr>().unwrap());
-        assert!(guard.turn(other, "operator", begun).await.is_ok(), "nobody else is held up");
+        let other = ["10.0.0.10".to_owned(), "name operator".to_owned()];
+        assert!(guard.admit(&other, begun).is_ok(), "nobody else is held up");
+    }
+
+    #[tokio::test]
+    async fn many_at_once_and_those_that_hang_up_are_counted() {
+        let guard = Guard::default();
+        let from = || ConnectInfo("10.0.0.9:1234".parse::<SocketAddr>().unwrap());
+        let turns: Vec<_> = (0..100).map(|_| guard.turn(from(), "ann")).collect();
+        let mut checked = 0;
+        for turn in turns {
+            checked += usize::from(turn.await.is_ok()); // and dropped, as where the client has gone
+        }
+        assert_eq!(checked, 5);
+        let fresh = Guard::default();
+        for _ in 0..20 {
+            fresh.turn(from(), "ann").await.unwrap().right();
+        }
     }
 }

@@ -14,7 +14,7 @@ use super::answer::{Answer, blocking};
 pub async fn metrics(State(console): State<Of>) -> Answer<Response> {
     let text = blocking(move || {
         let (counts, sizes, (tables, images)) = (console.store.counts()?, console.fleet.sizes(), console.store.size()?);
-        let missing: i64 = console.store.missing()?.values().sum();
+        let missing = console.store.missing()?.values().fold(0_i64, |all, n| all.saturating_add(*n));
         let tally = &console.counts;
         let count = |counter: &std::sync::atomic::AtomicU64| counter.load(Ordering::Relaxed) as f64;
         let mut text = String::new();

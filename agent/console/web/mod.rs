@@ -22,6 +22,7 @@ mod stream;
 use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::{Context, Result};
 use axum::Router;
@@ -29,6 +30,7 @@ use axum::extract::DefaultBodyLimit;
 use axum::middleware;
 use axum::routing::{MethodRouter, delete, get, post};
 use axum_server::tls_rustls::RustlsConfig;
+use hyper_util::rt::TokioTimer;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
@@ -37,6 +39,8 @@ pub use guard::Guard;
 use super::Console;
 use super::store::Role;
 
+/// The head of a request comes in this time.
+const SLOWEST: Duration = Duration::from_secs(15);
 /// Bytes of a request, but for an upload.
 const LARGEST: usize = 256 << 10;
 
@@ -72,7 +76,7 @@ const ENGINEER: Option<Role> = Some(Role::Engineer);
 const ROUTES: &[Route] = &[
     route("POST", "/api/v1/login", ANYBODY, "Begin a session", || post(session::login)),
     route("POST", "/api/v1/logout", OPERATOR, "End the session", || post(session::logout)),
-    route("GET", "/api/v1/me", OPERATOR, "Who is logged in, and how the broker is", || get(session::me)),
+    route("GET", "/api/v1/me", ANYBODY, "Who is logged in, and how the broker is", || get(session::me)),
     route("POST", "/api/v1/me/password", OPERATOR, "Another password", || post(session::password)),
     route("GET", "/api/v1/alarms", OPERATOR, "A page of alarms, the latest first", || get(alarms::list)),
     route("GET", "/api/v1/alarms.csv", OPERATOR, "All of these alarms as CSV", || get(alarms::csv)),
@@ -127,10 +131,16 @@ pub async fn serve(console: Of, listener: TcpListener, tls: Option<Tls>) -> Resu
     listener.set_nonblocking(true)?;
     let app = router(console).into_make_service_with_connect_info::<SocketAddr>();
     match tls {
-        Some(tls) => axum_server::from_tcp_rustls(listener, tls)?.serve(app).await?,
-        None => axum_server::from_tcp(listener)?.serve(app).await?,
+        Some(tls) => patient(axum_server::from_tcp_rustls(listener, tls)?).serve(app).await?,
+        None => patient(axum_server::from_tcp(listener)?).serve(app).await?,
     }
     Ok(())
+}
+
+/// A connection that asks for nothing, or too slowly, is closed, so that idle ones do not use up all files.
+fn patient<A>(mut server: axum_server::Server<SocketAddr, A>) -> axum_server::Server<SocketAddr, A> {
+    server.http_builder().http1().timer(TokioTimer::new()).header_read_timeout(SLOWEST);
+    server.http1_only().first_request_timeout(SLOWEST)
 }
 
 /// Reads a certificate and its key.

@@ -133,6 +133,10 @@ mod tests {
             assert_eq!(operation["security"] == json!([]), route.role.is_none(), "{}", route.path);
         }
         let open: Vec<&str> = ROUTES.iter().filter(|route| route.role.is_none()).map(|route| route.path).collect();
-        assert_eq!(open, ["/api/v1/login"], "nothing else is answered to anybody");
+        assert_eq!(
+            open,
+            ["/api/v1/login", "/api/v1/me"],
+            "who asks who he is hears that he is nobody; nothing else is answered"
+        );
     }
 }

@@ -73,14 +73,9 @@ pub async fn command(
         replied_at: None,
     };
     info!(id, command = row.command, site = row.site, gateway = row.gateway, by = row.by, "commanded");
-    let (given, giver, about) = (row.clone(), console.clone(), alarms.clone());
-    blocking(move || giver.store.give(&given, &about)).await?;
-    if console.orders.try_send(row).is_err() {
-        return Err(Refusal::Words(
-            StatusCode::SERVICE_UNAVAILABLE,
-            "too many commands wait for the broker: it goes out when the broker is there again".to_owned(),
-        ));
-    }
+    let (giver, about) = (console.clone(), alarms.clone());
+    blocking(move || giver.store.give(&row, &about)).await?;
+    console.given.notify_one();
     let teller = console.clone();
     blocking(move || {
         alarms.iter().for_each(|alarm| teller.tell_alarm(alarm));

@@ -1,5 +1,8 @@
 //! Releases, and how they are rolled out.
 
+use std::sync::Arc;
+use std::time::Duration;
+
 use axum::Json;
 use axum::body::Body;
 use axum::extract::{Extension, Path, State};
@@ -15,6 +18,9 @@ use super::guard::Visitor;
 use crate::console::rollouts::{Release, Wish};
 use crate::publish::load::MAX_BYTES;
 
+/// The next part of an upload comes in this time.
+const STALLED: Duration = Duration::from_secs(30);
+
 /// The releases that are there.
 pub async fn list(State(console): State<Of>) -> Answer<Json<Value>> {
     Ok(Json(json!({ "releases": blocking(move || console.rollouts.releases()).await? })))
@@ -26,6 +32,7 @@ pub async fn upload(
     Extension(visitor): Extension<Visitor>,
     body: Body,
 ) -> Answer<(StatusCode, Json<Release>)> {
+    let Ok(_permit) = Arc::clone(&console.uploads).try_acquire_owned() else { return Err(Refusal::Slower(5)) };
     let path = console.rollouts.incoming();
     let received = receive(body, &path).await;
     let taken = match received {
@@ -44,7 +51,8 @@ async fn receive(body: Body, path: &std::path::Path) -> Answer<()> {
     let broken = |e: std::io::Error| Refusal::Broken(anyhow::Error::new(e).context("an upload cannot be kept"));
     let mut file = tokio::fs::File::create(path).await.map_err(broken)?;
     let (mut stream, mut bytes) = (body.into_data_stream(), 0);
-    while let Some(chunk) = stream.next().await {
+    let stalled = |_| Refusal::wrong("the upload has stalled");
+    while let Some(chunk) = tokio::time::timeout(STALLED, stream.next()).await.map_err(stalled)? {
         let chunk = chunk.map_err(|_| Refusal::wrong("the upload was cut off"))?;
         bytes += chunk.len();
         if bytes > MAX_BYTES {

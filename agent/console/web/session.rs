@@ -2,7 +2,6 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Instant;
 
 use axum::Json;
 use axum::extract::{ConnectInfo, Extension, State};
@@ -31,20 +30,21 @@ pub async fn login(
     from: ConnectInfo<SocketAddr>,
     Json(Login { user, password }): Json<Login>,
 ) -> Answer<([(HeaderName, String); 1], Json<Value>)> {
-    let turn = console.guard.turn(from, &user, Instant::now()).await?;
+    let turn = console.guard.turn(from, &user).await?;
     let (store, name) = (Arc::clone(&console.store), user.clone());
     let begun = blocking(move || {
         let role = if password.len() <= 1000 { store.checked(&name, &password)? } else { None };
-        role.map(|role| Ok((role, store.begin_session(&name, Timestamp::now())?))).transpose()
+        let Some(role) = role else { return Ok(None) };
+        turn.right();
+        Ok(Some((role, store.begin_session(&name, Timestamp::now())?)))
     });
     let begun = begun.await?;
-    turn.done(begun.is_some(), Instant::now());
     let Some((role, token)) = begun else {
         warn!(from = %host(&from), user = %user.chars().take(64).collect::<String>().escape_debug(), "a login was refused");
         return Err(Refusal::Words(StatusCode::UNAUTHORIZED, "user or password is wrong".to_owned()));
     };
     info!(from = %host(&from), user, "logged in");
-    let cookie = set_cookie(&token, 12 * 3600, console.is_secure);
+    let cookie = set_cookie(&token, 30 * 24 * 3600, console.is_secure);
     Ok(([(SET_COOKIE, cookie)], Json(json!({ "user": user, "role": role }))))
 }
 
@@ -65,8 +65,9 @@ pub async fn logout(
     Ok(([(SET_COOKIE, set_cookie("", 0, console.is_secure))], StatusCode::NO_CONTENT))
 }
 
-/// Who is logged in.
-pub async fn me(State(console): State<Of>, Extension(visitor): Extension<Visitor>) -> Json<Value> {
+/// Who is logged in; nobody may ask as well, and hears that it is nobody.
+pub async fn me(State(console): State<Of>, visitor: Option<Extension<Visitor>>) -> Json<Value> {
+    let Some(Extension(visitor)) = visitor else { return Json(json!({ "user": null })) };
     let (broker, version) = (console.broker(), env!("CARGO_PKG_VERSION"));
     Json(json!({ "user": visitor.person.name, "role": visitor.person.role, "version": version, "broker": broker }))
 }
@@ -88,9 +89,15 @@ pub async fn password(
 ) -> Answer<StatusCode> {
     let Some(session) = visitor.session else { return Err(Refusal::wrong("a token has no password")) };
     let (store, name) = (Arc::clone(&console.store), visitor.person.name);
-    let turn = console.guard.turn(from, &name, Instant::now()).await?;
-    let changed = tokio::task::spawn_blocking(move || store.change_password(&name, &old, &new, &session)).await;
-    let changed = changed.map_err(|e| Refusal::Broken(e.into()))?;
-    turn.done(changed.as_ref().err().is_none_or(|e| !e.to_string().contains("old password")), Instant::now());
+    let turn = console.guard.turn(from, &name).await?;
+    let changed = tokio::task::spawn_blocking(move || {
+        let is_right = store.checked(&name, &old)?.is_some();
+        if is_right {
+            turn.right();
+        }
+        anyhow::ensure!(is_right, "the old password is wrong");
+        store.change_password(&name, &new, &session)
+    });
+    let changed = changed.await.map_err(|e| Refusal::Broken(e.into()))?;
     changed.map(|()| StatusCode::NO_CONTENT).map_err(|e| Refusal::because(&e))
 }

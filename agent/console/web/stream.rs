@@ -41,10 +41,14 @@ async fn feed(console: Of, visitor: Visitor, page: mpsc::Sender<Result<Event, In
                 Err(RecvError::Closed) => return,
             },
             _ = check.tick() => {
-                let (console, session) = (Arc::clone(&console), visitor.session.clone());
-                let still = tokio::task::spawn_blocking(move || match session {
-                    Some(token) => console.store.in_session(&token, Timestamp::now()).is_ok_and(|person| person.is_some()),
-                    None => true,
+                let (console, visitor) = (Arc::clone(&console), visitor.clone());
+                let still = tokio::task::spawn_blocking(move || {
+                    let person = match (&visitor.session, &visitor.token) {
+                        (Some(session), _) => console.store.in_session(session, Timestamp::now()),
+                        (None, Some(token)) => console.store.of_token(token),
+                        (None, None) => Ok(None),
+                    };
+                    person.is_ok_and(|person| person.is_some())
                 });
                 if !still.await.unwrap_or(false) {
                     return;
