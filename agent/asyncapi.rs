@@ -143,7 +143,7 @@ const CHANNELS: [Channel; 13] = [
 ];
 
 /// The commands.
-const COMMANDS: [(&str, Name); 19] = [
+const COMMANDS: [(&str, Name); 20] = [
     ("ack", Name::Ack),
     ("alarms", Name::Alarms),
     ("approve", Name::Approve),
@@ -158,6 +158,7 @@ const COMMANDS: [(&str, Name); 19] = [
     ("reload", Name::Reload),
     ("rollback", Name::Rollback),
     ("shelve", Name::Shelve),
+    ("snapshot", Name::Trigger),
     ("suppress", Name::Suppress),
     ("teach", Name::Teach),
     ("trigger", Name::Trigger),

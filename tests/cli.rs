@@ -146,7 +146,9 @@ fn only_the_rooms_of_the_architecture_know_the_libraries() {
             ("v4l::", &["agent/frame/v4l2/"]),
             ("gpiocdev::", &["agent/trigger/line.rs"]),
             ("aravis::", &["agent/frame/genicam/"]),
-            ("rusqlite::", &["agent/outbox/"]),
+            ("rusqlite::", &["agent/outbox/", "agent/console/store/"]),
+            ("axum::", &["agent/console/web/"]),
+            ("ureq::", &["agent/console/webhook.rs"]),
         ] {
             let named =
                 text.lines().any(|l| l.trim_start().starts_with("use ") && l.contains(&format!("use {library}")));

@@ -201,7 +201,7 @@ fn names_are_text_and_the_language_changes_at_once() {
     assert_eq!(missing, json!([]), "both dictionaries say the same");
     is_clean(&browser, &console, &[]);
     let mut web = console.engineer();
-    assert_eq!(web.get(&format!("/api/v1/images/{hash}")).0, 404);
+    assert_eq!(web.get(&format!("/api/v1/images/{hash}")).0, 204);
     assert_eq!(web.read("/api/v1/alarms")["alarms"].as_array().unwrap().len(), 1);
 }
 
@@ -252,7 +252,7 @@ fn a_bundle_is_uploaded_rolled_out_and_committed() {
     eventually(10, "the page says so", || browser.text("[data-test=rollout-row]").contains("9.9.9").then_some(()));
     // One that needs a word of the engineer's.
     let bundle = plant.bundle("9.9.10", |_| {});
-    let release = plant.sign(&bundle, "8", &["--promotion", "manual"]);
+    let release = plant.sign(&bundle, "8", &["--approve"]);
     plant.model(&["pack", &release, "--bundle", &bundle.display().to_string(), "--out", "line-8.tar"]);
     let (status, second) = web.upload("/api/v1/releases", &std::fs::read(plant.path("line-8.tar")).unwrap());
     assert_eq!(status, 201, "{second}");

@@ -45,7 +45,7 @@ impl Webhook {
             url.starts_with("http://") || url.starts_with("https://"),
             "--webhook: {url} is no http:// or https:// address"
         );
-        url.parse::<axum::http::Uri>().with_context(|| format!("--webhook: {url}"))?;
+        url.parse::<ureq::http::Uri>().with_context(|| format!("--webhook: {url}"))?;
         let secret = secret_file.map(secret).transpose()?;
         let roots = rustls_native_certs::load_native_certs().certs;
         let roots: Vec<_> = roots.iter().map(|root| ureq::tls::Certificate::from_der(root).to_owned()).collect();

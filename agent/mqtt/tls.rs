@@ -1,4 +1,4 @@
-//! TLS to the broker: whom to trust, and who we are. The only module that knows rustls.
+//! TLS to the broker: whom to trust, and who we are. Beside the console's page and webhook the only module that knows rustls.
 //!
 //! The provider is named in each configuration, so that no state of the process decides which one is used.
 

@@ -1,9 +1,12 @@
-// Hears what the server says as it happens; reconnects by itself, and after a gap asks everybody to fetch anew.
-import { get } from './api.js';
+// Hears what the server says as it happens; reconnects by itself, and after a gap asks everybody to fetch anew. A browser allows few
+// connections to one server, so a page that nobody sees lets go of its own, unless it is to be heard.
+import { get, unauthorized } from './api.js';
 import { Signal } from './signal.js';
+import { isOn } from './sound.js';
 
 const NAMES = ['alarm', 'command', 'image', 'fleet', 'rollout', 'reset', 'broker'];
 const RETRY_MS = [1000, 2000, 5000, 10000];
+const UNSEEN_MS = 60000;
 
 export const stream = Object.fromEntries(NAMES.map((name) => [name, new Signal()]));
 export const link = { up: true, changed: new Signal() };
@@ -12,6 +15,8 @@ let source = null;
 let timer = null;
 let failures = 0;
 let gap = false;
+let away = false;
+let unseen = null;
 
 function setLink(up) {
   if (link.up === up) return;
@@ -54,20 +59,46 @@ function again() {
   failures += 1;
   timer = setTimeout(async () => {
     try {
-      await get('/me');
-    } catch (error) {
-      if (error.status === 401) {
+      const me = await get('/me');
+      if (!me.user) {
         timer = null;
+        unauthorized.emit();
         return;
       }
-    }
+    } catch { /* the next attempt finds out */ }
     if (timer === null) return;
     timer = null;
     open();
   }, pause);
 }
 
+function leave() {
+  if (!source && !timer) return;
+  clearTimeout(timer);
+  timer = null;
+  source?.close();
+  source = null;
+  away = true;
+  gap = true;
+}
+
+function come() {
+  clearTimeout(unseen);
+  if (!away) return;
+  away = false;
+  open();
+}
+
+addEventListener('pagehide', leave);
+addEventListener('pageshow', come);
+document.addEventListener('visibilitychange', () => {
+  clearTimeout(unseen);
+  if (!document.hidden) come();
+  else if (!isOn()) unseen = setTimeout(leave, UNSEEN_MS);
+});
+
 export function close() {
+  away = false;
   clearTimeout(timer);
   timer = null;
   source?.close();

@@ -38,8 +38,12 @@ impl Plant {
     }
 
     fn take(&self, events: &[AlarmEvent]) -> Taken {
+        self.take_at(events, 1000)
+    }
+
+    fn take_at(&self, events: &[AlarmEvent], seconds: i64) -> Taken {
         let items: Vec<Item> = events.iter().map(|event| Item::Event(Box::new(event.clone()))).collect();
-        self.store.take(&items, at(1000), false).unwrap()
+        self.store.take(&items, at(seconds), false).unwrap()
     }
 
     fn list(&self, query: Query) -> Vec<AlarmRow> {
@@ -255,7 +259,15 @@ fn an_order_waits_for_its_reply() {
 fn old_things_go_and_open_alarms_stay() {
     let plant = Plant::new();
     let over = |seq: u64, alarm: u128| event(seq, alarm, json!({ "transition": "cleared", "state": "normal" }));
-    plant.take(&[event(1, 1, json!({})), event(2, 2, json!({})), over(3, 2), event(900, 3, json!({})), over(901, 3)]);
+    plant.take_at(&[event(1, 1, json!({})), event(2, 2, json!({})), over(3, 2)], 10);
+    // What counts is when it came: this gateway's clock was never set right.
+    plant.take_at(
+        &[
+            event(4, 3, json!({ "at": at(-900_000) })),
+            event(5, 3, json!({ "at": at(-900_000), "transition": "cleared", "state": "normal" })),
+        ],
+        901,
+    );
     let picture = |n: u8| {
         let bytes = vec![n; 1000];
         let sha256 = hex::encode(sha2::Sha256::digest(&bytes));
@@ -269,7 +281,7 @@ fn old_things_go_and_open_alarms_stay() {
     assert_eq!((gone.alarms, gone.images), (1, 1));
     let left: Vec<Value> =
         plant.list(Query { view: View::All, ..Query::default() }).iter().map(|row| row["alarm"].clone()).collect();
-    assert_eq!(left, [json!(Uuid::from_u128(3)), json!(Uuid::from_u128(1))], "one is open, one is young");
+    assert_eq!(left, [json!(Uuid::from_u128(1)), json!(Uuid::from_u128(3))], "one is open, one is young");
     assert!(plant.store.image(&picture(1).0).unwrap().is_none());
     assert_eq!(plant.store.image(&picture(2).0).unwrap().unwrap().len(), 1000);
     assert!(plant.store.events(&Uuid::from_u128(2).to_string()).unwrap().is_empty());

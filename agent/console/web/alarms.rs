@@ -9,8 +9,8 @@ use axum::Json;
 use axum::body::Body;
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{Path, Query as Params, State};
-use axum::http::HeaderValue;
 use axum::http::header::{CACHE_CONTROL, CONTENT_DISPOSITION, CONTENT_TYPE};
+use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use jiff::{SignedDuration, Timestamp};
@@ -139,13 +139,14 @@ pub async fn one(State(console): State<Of>, Path(id): Path<String>) -> Answer<Js
     found.await?.map(Json).ok_or_else(|| Refusal::missing("there is no such alarm"))
 }
 
-/// A picture.
+/// A picture; nothing where it has not come yet, or was thrown away.
 pub async fn image(State(console): State<Of>, Path(sha256): Path<String>) -> Answer<Response> {
     if !is_hash(&sha256) {
         return Err(Refusal::missing("a picture is named by its SHA-256"));
     }
     let bytes = blocking(move || console.store.image(&sha256)).await?;
-    let bytes = bytes.ok_or_else(|| Refusal::missing("it has not come yet, or was thrown away"))?;
+    // No error: the event that names it may come first, and a page that asks too early is told when it is there.
+    let Some(bytes) = bytes else { return Ok(StatusCode::NO_CONTENT.into_response()) };
     let kept = HeaderValue::from_static("private, max-age=31536000, immutable");
     Ok(([(CONTENT_TYPE, HeaderValue::from_static("image/jpeg")), (CACHE_CONTROL, kept)], bytes).into_response())
 }
