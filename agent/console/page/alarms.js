@@ -69,7 +69,7 @@ export function alarms() {
     load();
   }
 
-  const page = async (before) => get(`/alarms${query({ ...filter, limit: PAGE, before })}`);
+  const page = async (before, limit = PAGE) => get(`/alarms${query({ ...filter, limit, before })}`);
 
   // Everything that is asked for, up to AT_ONCE; what comes meanwhile over the stream is in the answer or comes again.
   async function load() {
@@ -78,8 +78,11 @@ export function alarms() {
     try {
       let answer = await page(null);
       const all = answer.alarms;
-      while (answer.next && !endless(filter) && all.length < AT_ONCE && mine === round) {
-        answer = await page(answer.next);
+      if (mine !== round) return;
+      // The first are to be seen at once; the rest comes in one go.
+      if (answer.next && !endless(filter)) {
+        list.set(all);
+        answer = await page(answer.next, AT_ONCE - all.length);
         all.push(...answer.alarms);
       }
       if (mine !== round) return;

@@ -103,5 +103,10 @@ mod tests {
             std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
         there.sort();
         assert_eq!(PAGE.iter().map(|(name, _)| *name).collect::<Vec<_>>(), there);
+        // All scripts are asked for at once, and not one after the other as they are found.
+        let index = std::str::from_utf8(PAGE.iter().find(|(name, _)| *name == "index.html").unwrap().1).unwrap();
+        let scripts = there.iter().filter(|name| name.ends_with(".js"));
+        let missing: Vec<_> = scripts.filter(|name| !index.contains(&format!("/assets/{name}\""))).collect();
+        assert!(missing.is_empty(), "{missing:?}");
     }
 }
