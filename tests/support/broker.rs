@@ -48,6 +48,14 @@ impl Broker {
         eventually(10, "mosquitto listens", || std::net::TcpStream::connect(("127.0.0.1", port)).ok());
     }
 
+    /// Ends it as a restart does: it saves what it holds.
+    pub fn stop(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            let _ = Command::new("kill").args(["-TERM", &child.id().to_string()]).status();
+            let _ = child.wait();
+        }
+    }
+
     /// Kills it as a power cut would.
     pub fn kill(&mut self) {
         if let Some(mut child) = self.child.take() {
