@@ -15,11 +15,13 @@ use tracing::{error, info, warn};
 
 use crate::backoff::Backoff;
 use crate::config::{Config, TriggerOn};
+use crate::fail;
 use crate::frame::Captured;
 use crate::health::Fault;
 use crate::mqtt::payload::{FrameRef, FrameResult, Transition};
 use crate::outbox::{Kind, Message, Outbox};
 use crate::pipeline::{Judged, Lane, Settings};
+use crate::pulse::Pulse;
 use crate::report::{self, Results};
 use crate::shared::Shared;
 use crate::stop::Stop;
@@ -55,12 +57,16 @@ pub struct Clerk {
     pub stop: Stop,
     /// When alarms were last looked at for what the time changes.
     pub ticked: Instant,
+    /// Whether it makes progress.
+    pub pulse: Arc<Pulse>,
 }
 
 impl Clerk {
     /// Works until the last worker has ended.
     pub fn work(mut self, verdicts: &Verdicts, cards: &Cards) {
         loop {
+            self.pulse.beat();
+            fail::stall("outbox");
             if self.ticked.elapsed() >= BOOK_TICK {
                 self.ticked = Instant::now();
                 self.tick();
@@ -145,7 +151,7 @@ impl Clerk {
         while let Err(e) = recorded {
             error!("an alarm cannot be recorded: {e:#}; inspection waits until it can");
             self.outbox.set_trouble(Some(format!("alarms cannot be recorded, inspection waits: {e:#}")));
-            if self.stop.wait(backoff.next_delay()) {
+            if self.pulse.wait(&self.stop, backoff.next_delay()) {
                 error!("stopped before an alarm could be recorded");
                 return;
             }

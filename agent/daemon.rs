@@ -33,6 +33,7 @@ use crate::mqtt::status::LinkStatus;
 use crate::mqtt::topics::Topics;
 use crate::outbox::{Outbox, Quota};
 use crate::pipeline::{Lane, Pipeline};
+use crate::pulse;
 use crate::reload::{Links, Reloader};
 use crate::report::{self, Reporter, Results};
 use crate::rig::{self, Rig};
@@ -182,11 +183,17 @@ async fn live(
         tap: Arc::clone(&common.tap),
         stop: recording.clone(),
         ticked: Instant::now(),
+        pulse: common.pipeline.pulses.begin("outbox"),
     };
     let cards = Arc::new(Cards::default());
     let shared = Arc::clone(&cards);
     spawn(&mut threads, "alarms".into(), move || clerk.work(&verdicts, &shared))?;
     info!(cameras = common.pipeline.lanes().len(), "inspecting");
+    let (pipeline, ended) = (Arc::clone(&common.pipeline), stop.clone());
+    thread::Builder::new()
+        .name("watchdog".into())
+        .spawn(move || pulse::watch(&pipeline.pulses, || words(&pipeline), &ended))
+        .context("no thread could be started")?;
 
     tokio::spawn(signals.heed(stop.clone(), asked, reloader));
     let running = Running { threads, rig, recording, keeper: Arc::clone(&common.keeper), updater, last, session };
@@ -384,6 +391,20 @@ fn answering(office: Office) -> Result<(Letterbox, tokio::sync::mpsc::Receiver<R
     let (letterbox, inbox, answered) = Letterbox::new(office.topics.clone());
     let thread = thread::Builder::new().name("commands".into()).spawn(move || office.work(&inbox));
     Ok((letterbox, answered, thread.context("no thread could be started")?))
+}
+
+/// For the service manager's status line.
+fn words(pipeline: &Pipeline) -> String {
+    let lanes = pipeline.lanes();
+    let well = lanes.iter().filter(|lane| lane.feed.is_well()).count();
+    let inspected: u64 = lanes.iter().map(|lane| lane.counts().0).sum();
+    let model = pipeline.model();
+    format!(
+        "{well} of {} cameras stream, {inspected} pictures inspected, model {} {}",
+        lanes.len(),
+        model.name,
+        model.version
+    )
 }
 
 fn summarise(pipeline: &Pipeline, cards: &Cards) {

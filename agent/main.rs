@@ -2,8 +2,10 @@
 
 use std::process::ExitCode;
 
-use anyhow::Result;
-use clap::{Parser, Subcommand};
+use std::path::PathBuf;
+
+use anyhow::{Context, Result};
+use clap::{CommandFactory as _, Parser, Subcommand};
 use inspectd::{
     bench, cameras, check, console, daemon, eval, exit, extract, log, model, publish, schema, teach, update, watch,
 };
@@ -58,6 +60,18 @@ enum Command {
     /// The process in which an update proves itself.
     #[command(hide = true)]
     Prove(update::prove::child::Args),
+    /// Print the completions of a shell.
+    #[command(after_help = "Example:\n  inspectd completions bash > /etc/bash_completion.d/inspectd")]
+    Completions {
+        /// Which shell.
+        shell: clap_complete::Shell,
+    },
+    /// Write the man pages of all commands into a folder.
+    #[command(hide = true)]
+    Man {
+        /// The folder.
+        dir: PathBuf,
+    },
     /// Print the JSON Schema of a payload or of the configuration.
     #[command(after_help = "Example:\n  inspectd schema event")]
     Schema(schema::Args),
@@ -88,6 +102,15 @@ fn dispatch(command: Command) -> Result<ExitCode> {
         Command::Watch(args) => watch::run(&args).map(|()| ExitCode::SUCCESS),
         Command::Console(args) => console::run(&args).map(|()| ExitCode::SUCCESS),
         Command::Prove(args) => update::prove::child::run(&args).map(|()| ExitCode::SUCCESS),
+        Command::Completions { shell } => {
+            clap_complete::generate(shell, &mut Cli::command(), "inspectd", &mut std::io::stdout());
+            Ok(ExitCode::SUCCESS)
+        }
+        Command::Man { dir } => {
+            std::fs::create_dir_all(&dir).with_context(|| format!("cannot make {}", dir.display()))?;
+            clap_mangen::generate_to(Cli::command(), &dir).context("cannot write the man pages")?;
+            Ok(ExitCode::SUCCESS)
+        }
         Command::Schema(args) => schema::run(&args).map(|()| ExitCode::SUCCESS),
     }
 }

@@ -21,6 +21,7 @@ use crate::frame::supervisor;
 use crate::keeper::Keeper;
 use crate::model::runtime::Environment;
 use crate::pipeline::{Lane, Pipeline, Settings};
+use crate::pulse::Pulses;
 use crate::stop::Stop;
 use crate::taught::School;
 use crate::trigger::line::{self, Chip};
@@ -171,7 +172,7 @@ impl Rig {
         ending.into_iter().for_each(Running::end);
         let mut result = Ok(());
         for lane in starting {
-            let begun = run(lane, &lane.settings().camera, new);
+            let begun = run(lane, &lane.settings().camera, new, &self.parts.pipeline.pulses);
             let begun = begun.with_context(|| format!("camera {}", lane.name())).map(|running| {
                 let mut inner = self.inner();
                 if inner.has_ended {
@@ -264,15 +265,19 @@ impl Running {
     }
 }
 
-fn run(lane: &Arc<Lane>, camera: &CameraConfig, config: &Config) -> Result<Running> {
+fn run(lane: &Arc<Lane>, camera: &CameraConfig, config: &Config, pulses: &Pulses) -> Result<Running> {
     let mut running = Running { stop: Stop::default(), threads: Vec::new(), needs: needs(camera, config) };
     let mut spawn = |name: String, f: Box<dyn FnOnce() + Send>| -> Result<()> {
         running.threads.push(thread::Builder::new().name(name).spawn(f).context("no thread could be started")?);
         Ok(())
     };
+    let pulse = pulses.begin(format!("capture of {}", camera.name()));
     let (feed, stop, limits, own) =
         (Arc::clone(&lane.feed), running.stop.clone(), config.limits.clone(), camera.clone());
-    spawn(format!("camera-{}", camera.name()), Box::new(move || supervisor::supervise(&own, &limits, &feed, &stop)))?;
+    spawn(
+        format!("camera-{}", camera.name()),
+        Box::new(move || supervisor::supervise(&own, &limits, &feed, &pulse, &stop)),
+    )?;
     if let Some(TriggerOn::Line(config)) = camera.trigger.as_ref().map(|trigger| &trigger.on) {
         let (feed, stop, config) = (Arc::clone(&lane.feed), running.stop.clone(), config.clone());
         spawn(

@@ -31,6 +31,7 @@ mod releases;
 mod reload;
 mod rollout;
 mod rtsp;
+mod service;
 mod session;
 mod support;
 mod teaching;

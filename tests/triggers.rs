@@ -164,6 +164,7 @@ impl Line {
             tap: Arc::new(Tap::default()),
             stop: stop.clone(),
             ticked: Instant::now(),
+            pulse: pipeline.pulses.begin("outbox"),
         };
         let (sender, verdicts) = mpsc::sync_channel(4);
         let (worker, halt) = (Arc::clone(&pipeline), stop.clone());

@@ -20,6 +20,8 @@ use super::feed::{Feed, Phase};
 use super::source::{self, Next};
 use crate::backoff::Backoff;
 use crate::config::{CameraConfig, Limits, SourceConfig};
+use crate::fail;
+use crate::pulse::Pulse;
 use crate::stop::Stop;
 
 /// Reader threads that hang in a driver.
@@ -32,7 +34,7 @@ const TICK: Duration = Duration::from_millis(100);
 const FAREWELL: Duration = Duration::from_millis(800);
 
 /// Runs a camera on this thread until `stop`.
-pub fn supervise(config: &CameraConfig, limits: &Limits, feed: &Arc<Feed>, stop: &Stop) {
+pub fn supervise(config: &CameraConfig, limits: &Limits, feed: &Arc<Feed>, pulse: &Pulse, stop: &Stop) {
     let mut backoff = backoff(config);
     let mut stuck: Vec<JoinHandle<()>> = Vec::new();
     while !stop.is_set() {
@@ -41,7 +43,7 @@ pub fn supervise(config: &CameraConfig, limits: &Limits, feed: &Arc<Feed>, stop:
             let reason = "readers hang in the driver; a restart of the camera or the gateway may be needed";
             (format!("{MAX_STUCK} {reason}"), Duration::ZERO)
         } else {
-            one_opening(config, limits, feed, stop, &mut stuck)
+            one_opening(config, limits, feed, (pulse, stop), &mut stuck)
         };
         if stop.is_set() {
             return;
@@ -52,7 +54,7 @@ pub fn supervise(config: &CameraConfig, limits: &Limits, feed: &Arc<Feed>, stop:
         let delay = backoff.next_delay();
         warn!(camera = %feed.name, attempt = backoff.attempts(), "{reason}; opened again in {:.1} s", delay.as_secs_f64());
         feed.set_phase(Phase::Reconnecting, Some(reason));
-        if stop.wait(delay) {
+        if pulse.wait(stop, delay) {
             return;
         }
     }
@@ -71,7 +73,7 @@ fn one_opening(
     config: &CameraConfig,
     limits: &Limits,
     feed: &Arc<Feed>,
-    stop: &Stop,
+    (pulse, stop): (&Pulse, &Stop),
     stuck: &mut Vec<JoinHandle<()>>,
 ) -> (String, Duration) {
     let reader = Arc::new(Reader {
@@ -99,6 +101,8 @@ fn one_opening(
         Err(e) => return (format!("no thread for the camera: {e}"), Duration::ZERO),
     };
     loop {
+        pulse.beat();
+        fail::stall("capture");
         match end.recv_timeout(TICK) {
             Ok(reason) => return (reason, reader.streamed()),
             Err(RecvTimeoutError::Disconnected) => return ("the reader is gone".to_owned(), reader.streamed()),

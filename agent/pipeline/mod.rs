@@ -15,24 +15,29 @@ mod lane;
 
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::mpsc::SyncSender;
+use std::sync::mpsc::{SyncSender, TrySendError};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use tracing::warn;
 
 use crate::engine::{Engine, Kind};
+use crate::fail;
 use crate::frame::Captured;
 use crate::health::{Report, Sample};
 use crate::inspector::{Inspector, Judge};
 use crate::model::preprocess::Placement;
 use crate::mqtt::payload::ModelRef;
+use crate::pulse::{Pulse, Pulses};
 use crate::shared::Shared;
 use crate::stop::Stop;
 use crate::verdict::Verdict;
 
 use lane::Ticket;
 pub use lane::{Lane, Settings};
+
+/// Between two looks whether there is room for a verdict.
+const FULL: Duration = Duration::from_millis(5);
 
 /// A verdict, and whose.
 pub type Judged = (Arc<Lane>, Verdict);
@@ -102,6 +107,8 @@ pub struct Pipeline {
     pub bell: Arc<Bell>,
     /// By [`Settings::engine`].
     models: Mutex<Models>,
+    /// Whether its threads, and those before and after it, make progress.
+    pub pulses: Arc<Pulses>,
 }
 
 impl Pipeline {
@@ -109,7 +116,7 @@ impl Pipeline {
     #[must_use]
     pub fn new(bell: Arc<Bell>, engine: Engine) -> Self {
         let models = Models { gateway: Model::of(0, engine), others: BTreeMap::new(), last: 0 };
-        Self { lanes: Shared::default(), bell, models: Mutex::new(models) }
+        Self { lanes: Shared::default(), bell, models: Mutex::new(models), pulses: Arc::default() }
     }
 
     /// One more model; gives its number.
@@ -199,9 +206,10 @@ impl Pipeline {
     }
 
     /// The next frame, of the camera that has had least; `None` when it is time to stop.
-    fn take(&self, stop: &Stop) -> Option<(Captured, Ticket)> {
+    fn take(&self, pulse: &Pulse, stop: &Stop) -> Option<(Captured, Ticket)> {
         let mut now = self.bell.lock.lock().unwrap_or_else(PoisonError::into_inner);
         while !stop.is_set() {
+            pulse.beat();
             let lanes = self.lanes();
             let waiting = lanes.iter().filter(|lane| lane.feed.is_waiting());
             let next = waiting.min_by(|a, b| a.account().start(*now).total_cmp(&b.account().start(*now)));
@@ -221,8 +229,9 @@ impl Pipeline {
 
     /// Works on this thread until `stop`, then finishes the frame at hand. Verdicts go out with their lane.
     pub fn work(&self, verdicts: &SyncSender<Judged>, stop: &Stop) {
-        let mut worker = BTreeMap::new();
-        while let Some((captured, ticket)) = self.take(stop) {
+        let (mut worker, pulse) = (BTreeMap::new(), self.pulses.begin("inference"));
+        while let Some((captured, ticket)) = self.take(&pulse, stop) {
+            fail::stall("inference");
             let engine = ticket.settings.engine;
             let verdict = match self.begin(engine, &mut worker) {
                 None => Verdict::none(
@@ -249,10 +258,23 @@ impl Pipeline {
                 let file = verdict.origin().map(ToString::to_string);
                 warn!(camera = %ticket.lane.name(), file, "no verdict: {reason}");
             }
-            if verdicts.send((Arc::clone(&ticket.lane), verdict)).is_err() {
+            if !send(verdicts, (Arc::clone(&ticket.lane), verdict), &pulse) {
                 return; // the receiver has stopped
             }
         }
+    }
+}
+
+/// Waits for room, and is alive meanwhile; false where nobody receives any more.
+fn send(verdicts: &SyncSender<Judged>, mut judged: Judged, pulse: &Pulse) -> bool {
+    loop {
+        match verdicts.try_send(judged) {
+            Ok(()) => return true,
+            Err(TrySendError::Disconnected(_)) => return false,
+            Err(TrySendError::Full(back)) => judged = back,
+        }
+        pulse.beat();
+        std::thread::sleep(FULL);
     }
 }
 

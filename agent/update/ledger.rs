@@ -16,10 +16,10 @@ use serde::{Deserialize, Serialize};
 use tracing::warn;
 
 use super::admission::{Admitted, Desired, Floor};
-use super::fail;
 use super::index::Digest;
 use super::release::{Promotion, Release};
 use crate::durable;
+use crate::fail;
 
 /// So many starts a bundle on trial has.
 pub const STARTS: u32 = 3;

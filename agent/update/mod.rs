@@ -16,7 +16,6 @@ pub mod admission;
 pub mod boot;
 pub mod desk;
 pub(crate) mod disk;
-mod fail;
 pub mod index;
 pub mod ledger;
 mod made;

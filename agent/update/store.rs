@@ -14,9 +14,9 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, ensure};
 use sha2::{Digest as _, Sha256};
 
-use super::fail;
 use super::index::{self, Chunk, Digest, Recipe};
 use super::release::Release;
+use crate::fail;
 
 /// A chunk's place in a file that the gateway has anyway.
 #[derive(Debug, Clone)]
