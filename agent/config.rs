@@ -365,6 +365,12 @@ fn place(base: &Path, path: &Path) -> PathBuf {
     }
 }
 
+/// A path from the command line, where `credential:NAME` means the same.
+#[must_use]
+pub fn credential(path: &Path) -> PathBuf {
+    place(Path::new(""), path)
+}
+
 /// The first line of a file that holds a secret.
 ///
 /// # Errors

@@ -78,7 +78,14 @@ enum Command {
 }
 
 fn main() -> ExitCode {
-    match dispatch(Cli::parse().command) {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(e) => {
+            let _ = e.print(); // to whom, if not there
+            return ExitCode::from(if e.use_stderr() { exit::Exit::Usage as u8 } else { 0 });
+        }
+    };
+    match dispatch(cli.command) {
         Ok(code) => code,
         Err(error) => {
             eprintln!("inspectd: {error:#}");

@@ -205,6 +205,21 @@ fn names_are_text_and_the_language_changes_at_once() {
     assert_eq!(missing, json!([]), "both dictionaries say the same");
     is_clean(&browser, &console, &[]);
     let mut web = console.engineer();
+    // Its gateway was never there, so that only the control room can end it.
+    let id = web.read("/api/v1/alarms")["alarms"][0]["alarm"].as_str().unwrap().to_owned();
+    browser.click("[data-test=nav-alarms]");
+    browser.click("[data-test=alarm-row]");
+    browser.click("[data-test=detail] [data-test=action-close]");
+    browser.click("[data-test=confirm]");
+    let alarm = eventually(10, "it is closed", || {
+        let alarm = web.read(&format!("/api/v1/alarms/{id}"))["alarm"].clone();
+        (alarm["state"] == "normal").then_some(alarm)
+    });
+    assert!(alarm["comment"].as_str().unwrap().contains("by admin"), "{alarm}");
+    say(&broker, &event("gw", 9, json!({ "class": evil })));
+    eventually(10, "the next one", || {
+        (!web.read("/api/v1/alarms")["alarms"].as_array().unwrap().is_empty()).then_some(())
+    });
     assert_eq!(web.get(&format!("/api/v1/images/{hash}")).0, 204);
     assert_eq!(web.read("/api/v1/alarms")["alarms"].as_array().unwrap().len(), 1);
 }

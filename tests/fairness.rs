@@ -9,6 +9,19 @@ use crate::support::{eventually, soak};
 /// Rates that together are more than the machine can do: the first alone asks for that.
 const CAMERAS: [(&str, f64); 4] = [("greedy", 200.0), ("quick", 15.0), ("usual", 5.0), ("slow", 1.0)];
 
+/// What each is due of what the machine does in all (max-min fairness): who asks for less than an equal part of what is left gets that, and
+/// the others the equal part. Where nothing else runs on the machine, all but the greedy one get what they ask for.
+fn due(total: f64) -> [f64; 4] {
+    let mut due = CAMERAS.map(|(_, asked)| asked);
+    let mut left = total;
+    // From the one that asks for least on.
+    for n in (0..due.len()).rev() {
+        due[n] = due[n].min(left / (n + 1) as f64);
+        left -= due[n];
+    }
+    due
+}
+
 /// Share `q` of the values lies below.
 fn quantile(values: &mut [f64], q: f64) -> f64 {
     values.sort_by(f64::total_cmp);
@@ -42,13 +55,16 @@ fn a_greedy_camera_takes_what_is_left_and_no_more() {
         println!(
             "{name}: {asked} pictures a second, {fps:.2} inspected, capture to verdict {p50:.0} ms (p50) {p99:.0} ms (p99)"
         );
-        rates.push((fps / asked, p99));
+        rates.push((fps, p99));
     }
-    for ((name, _), (share, p99)) in CAMERAS.iter().zip(&rates).skip(1) {
-        assert!(*share > 0.9, "{name} gets {share:.2} of its pictures inspected");
-        assert!(*p99 < 500.0, "{name}: {p99} ms");
+    let total: f64 = rates.iter().map(|(fps, _)| fps).sum();
+    for (((name, asked), due), (fps, p99)) in CAMERAS.iter().zip(due(total)).zip(&rates).skip(1) {
+        assert!(*fps > 0.9 * due, "{name} asks for {asked} a second, is due {due:.2} of {total:.2}, and gets {fps:.2}");
+        // Two frames of others are before it on each worker at the worst, however slow the machine is.
+        let worst = 500.0_f64.max(1000.0 * 20.0 / total);
+        assert!(*p99 < worst, "{name}: {p99} ms, {worst:.0} are allowed");
     }
-    assert!(rates[0].0 < 0.9, "the greedy one was to have more than can be done");
+    assert!(rates[0].0 < 0.9 * CAMERAS[0].1, "the greedy one was to have more than can be done");
     assert!(counts_are_exact(&daemon));
 }
 

@@ -102,6 +102,14 @@ impl Fleet {
         self.0.read().unwrap_or_else(PoisonError::into_inner).contains_key(&address)
     }
 
+    /// Whether it is there now.
+    #[must_use]
+    pub fn is_online(&self, site: &str, gateway: &str) -> bool {
+        let address = Address { site: site.to_owned(), gateway: gateway.to_owned() };
+        let all = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        all.get(&address).and_then(|gateway| gateway.state.as_ref()).is_some_and(|state| state.online)
+    }
+
     /// Counts.
     #[must_use]
     pub fn sizes(&self) -> Sizes {

@@ -26,6 +26,7 @@ use tokio::sync::{Notify, Semaphore, mpsc};
 use tracing::{info, warn};
 use uuid::Uuid;
 
+use crate::config::credential;
 use crate::exit::{Exit, OrExit};
 use crate::mqtt::args::BrokerArgs;
 use crate::mqtt::link::LinkOptions;
@@ -130,10 +131,12 @@ struct Tally {
 /// A wrong argument, or the store or the address cannot be had. A broker that is away is waited for.
 pub fn run(args: &Args) -> Result<()> {
     let mut options = args.broker.options("console")?;
-    let hook = args.webhook.as_ref().map(|url| Webhook::new(url, args.webhook_secret_file.as_deref())).transpose();
+    let file = |path: &Option<PathBuf>| path.as_deref().map(credential);
+    let secret = file(&args.webhook_secret_file);
+    let hook = args.webhook.as_ref().map(|url| Webhook::new(url, secret.as_deref())).transpose();
     let hook = hook.or_exit(Exit::Config)?;
-    let certificate = args.tls_cert.as_ref().zip(args.tls_key.as_ref());
-    let tls = certificate.map(|(cert, key)| web::tls(cert, key)).transpose().or_exit(Exit::Config)?;
+    let certificate = file(&args.tls_cert).zip(file(&args.tls_key));
+    let tls = certificate.map(|(cert, key)| web::tls(&cert, &key)).transpose().or_exit(Exit::Config)?;
     if !args.listen.ip().is_loopback() && tls.is_none() {
         warn!(
             "{} can be reached from other machines, and passwords go there in the clear: give --tls-cert and --tls-key",

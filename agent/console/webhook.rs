@@ -66,11 +66,15 @@ impl Webhook {
     /// Tells what is new until it is time to stop.
     pub fn run(&self, store: &Store, stop: &Stop) {
         let mut backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(300));
+        // The alarm that is refused, and how often.
+        let mut refused = (0, 0);
         loop {
             let told = match store.untold() {
                 Ok(None) => Ok(false),
                 Ok(Some((n, body))) => match self.post(&body) {
-                    Err(e) if backoff.attempts() >= PATIENCE && e.downcast_ref().is_some_and(Answered::is_final) => {
+                    Err(e)
+                        if e.downcast_ref().is_some_and(Answered::is_final) && again(&mut refused, n) >= PATIENCE =>
+                    {
                         warn!("the webhook refuses an alarm for good, which is given up: {e:#}; {body}");
                         store.told(n).map(|()| true)
                     }
@@ -111,6 +115,12 @@ impl Webhook {
         ensure!(status.is_success(), Answered(status.as_u16()));
         Ok(())
     }
+}
+
+/// How often this one was refused, with this time.
+fn again(refused: &mut (i64, u32), n: i64) -> u32 {
+    *refused = if refused.0 == n { (n, refused.1 + 1) } else { (n, 1) };
+    refused.1
 }
 
 /// Something else than 2xx.

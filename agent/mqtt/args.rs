@@ -7,8 +7,8 @@ use anyhow::{Result, anyhow};
 
 use super::link::LinkOptions;
 use super::tls::TlsFiles;
-use crate::config::ProtocolVersion;
 use crate::config::value::BrokerUrl;
+use crate::config::{ProtocolVersion, credential};
 use crate::exit::{Exit, OrExit};
 
 /// Largest message that is read and written.
@@ -22,10 +22,11 @@ pub struct BrokerArgs {
     /// Address of the broker: `mqtt://HOST:PORT`, `mqtts://` for TLS, `ws://HOST:PORT/PATH` or `wss://` for WebSocket.
     #[arg(long)]
     broker: String,
+    // Each file may also be `credential:NAME`, what systemd's LoadCredential= gives.
     /// User name.
     #[arg(long)]
     user: Option<String>,
-    /// File with the password in its first line.
+    /// File with the password in its first line; here and for the other files `credential:NAME` is what systemd's LoadCredential= gives.
     #[arg(long, id = "broker_password_file", value_name = "FILE")]
     password_file: Option<PathBuf>,
     /// With TLS: authorities that may vouch for the broker, in PEM.
@@ -45,13 +46,14 @@ impl BrokerArgs {
     /// # Errors
     /// The address is wrong.
     pub fn options(&self, command: &str) -> Result<LinkOptions> {
+        let file = |path: &Option<PathBuf>| path.as_deref().map(credential);
         Ok(LinkOptions {
             url: BrokerUrl::new(&self.broker).map_err(|e| anyhow!("--broker {e}")).or_exit(Exit::Config)?,
-            tls: TlsFiles { ca: self.ca_file.clone(), client: self.cert_file.clone().zip(self.key_file.clone()) },
+            tls: TlsFiles { ca: file(&self.ca_file), client: file(&self.cert_file).zip(file(&self.key_file)) },
             client_id: format!("inspectd-{command}-{}", uuid::Uuid::now_v7()),
             version: ProtocolVersion::Auto,
             user: self.user.clone(),
-            password_file: self.password_file.clone(),
+            password_file: file(&self.password_file),
             keep_alive: Duration::from_secs(15),
             window: WINDOW,
             max_packet: MAX_PACKET,

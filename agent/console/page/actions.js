@@ -1,11 +1,13 @@
 // What an operator can do to alarms; each goes to the alarms' gateways, at most 100 alarms a command.
-import { get } from './api.js';
+import { at, get, post } from './api.js';
 import { h, put, unique } from './dom.js';
 import { pendingOf, send } from './commands.js';
 import { confirm, field, form, select } from './dialogs.js';
 import { t, word } from './i18n.js';
 import { SEVERITIES } from './marks.js';
 import { attempt, toast } from './notices.js';
+import { fleet } from './plant.js';
+import { isEngineer } from './session.js';
 
 const MOST = 100;
 const TEACH_MOST = 5;
@@ -35,6 +37,9 @@ const canAcknowledge = (alarm) => !alarm.acknowledged && alarm.state !== 'normal
   && !pendingOf(alarm).some(({ command }) => command === 'ack');
 const canShelve = ({ state }) => state === 'unacknowledged' || state === 'acknowledged';
 const isShelved = ({ state }) => state === 'shelved';
+// Only the console itself can end an alarm whose gateway is not there to do so.
+const isOnline = (alarm) => fleet.gateways.some(({ site, gateway, online }) => online && site === alarm.site && gateway === alarm.gateway);
+const canClose = (alarm) => isEngineer() && fleet.known && alarm.state !== 'normal' && !isOnline(alarm);
 
 // Why these alarms cannot be taught as one thing, or null.
 function whyNotTeach(alarms) {
@@ -51,6 +56,7 @@ const whyNot = {
   shelve: (alarms) => (alarms.some(canShelve) ? null : 'why.active'),
   unshelve: (alarms) => (alarms.some(isShelved) ? null : 'why.shelved'),
   comment: (alarms) => (alarms.length ? null : 'why.none'),
+  close: (alarms) => (alarms.some(canClose) ? null : 'why.close'),
   teach: whyNotTeach,
   fine: whyNotTeach,
 };
@@ -116,7 +122,12 @@ function teach(alarms, harmless) {
   });
 }
 
+const close = (alarms) => confirm(many('close.title', alarms), () => t('close.note'), () => t('action.close'), async () => {
+  for (const { alarm } of alarms.filter(canClose)) await post(`${at('alarms', alarm)}/close`);
+});
+
 const DO = {
+  close,
   ack: (alarms) => each(alarms.filter(canAcknowledge), 'ack'),
   shelve,
   unshelve: (alarms) => each(alarms.filter(isShelved), 'unshelve'),
@@ -129,7 +140,7 @@ const CONFIRM_FROM = 20;
 
 // Does the action, or says why it cannot be done.
 export function act(name, alarms) {
-  const why = whyNot[name](alarms);
+  const why = alarms.length ? whyNot[name](alarms) : 'why.none';
   if (why) {
     toast(() => t(why));
     return undefined;
@@ -149,7 +160,7 @@ export function buttons(alarms, names) {
     return h('button', {
       type: 'button', class: name === 'ack' ? 'primary' : null, 'data-test': `action-${name}`, 'aria-keyshortcuts': KEY[name] ?? null,
       'aria-disabled': () => why() !== null, title: () => (why() ? t(why()) : t(`action.${name}.title`)),
-      hidden: () => (name === 'unshelve' && why() !== null) || (name === 'shelve' && alarms().length > 0 && alarms().every(isShelved)),
+      hidden: () => ((name === 'unshelve' || name === 'close') && why() !== null) || (name === 'shelve' && alarms().length > 0 && alarms().every(isShelved)),
       onclick: () => act(name, alarms()),
     }, () => t(`action.${name}`));
   };

@@ -48,7 +48,7 @@ export function alarms() {
   const counters = chips(filter, (change) => narrow(change));
   const bulk = h('div', { class: 'bulk', role: 'group', 'aria-label': () => t('bulk'), hidden: true, 'data-test': 'bulk' },
     h('strong', null, () => t('bulk.chosen', { n: list.checked.length })),
-    buttons(() => list.checked, ['ack', 'shelve', 'unshelve', 'comment', 'teach', 'fine']),
+    buttons(() => list.checked, ['ack', 'shelve', 'unshelve', 'comment', 'teach', 'fine', 'close']),
     h('button', { type: 'button', class: 'quiet', onclick: () => list.checkAll(false) }, () => t('bulk.none')));
   const more = h('button', { type: 'button', class: 'more', hidden: true, onclick: () => fetchMore() }, () => t('more'));
   const panes = h('div', { class: 'panes' }, h('section', { class: 'list-pane', 'aria-label': () => t('nav.alarms') }, bulk, list.node, empty, more), detail.node);

@@ -119,7 +119,7 @@ export class Detail {
             h('span', { class: 'quiet-word', hidden: () => !now().acknowledged || now().state === 'acknowledged' || now().state === 'normal' }, () => t('acknowledged.too')))),
         h('p', { class: 'warning', hidden: () => !now().untrusted?.length, 'data-test': 'untrusted' },
           () => t('untrusted.faults', { faults: (now().untrusted ?? []).map((fault) => word('camera', fault)).join(', ') })),
-        buttons(() => (this.#alarm ? [this.#alarm] : []), ['ack', 'shelve', 'unshelve', 'comment', 'teach', 'fine']),
+        buttons(() => (this.#alarm ? [this.#alarm] : []), ['ack', 'shelve', 'unshelve', 'comment', 'teach', 'fine', 'close']),
         pendingMark(now), this.#picture, facts(now),
         h('p', { class: 'comment last', hidden: () => !now().comment }, () => (now().comment ? `“${now().comment}”` : '')),
         this.#events);

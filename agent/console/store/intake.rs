@@ -139,6 +139,17 @@ impl Store {
         })
     }
 
+    /// Ends an alarm whose gateway cannot; false where there is none that is not over.
+    ///
+    /// # Errors
+    /// The disk refuses.
+    pub fn close(&self, alarm: &str, by: &str, now: Timestamp) -> Result<bool> {
+        let text = "UPDATE alarm SET state = 'normal', open = 0, changed_at = ?2, cleared_at = coalesce(cleared_at, ?2), comment = ?3
+                    WHERE alarm = ?1 AND state <> 'normal'";
+        let comment = format!("closed in the control room by {by}: its gateway was not there");
+        Ok(self.writer().execute(text, params![alarm, millis(now), comment])? == 1)
+    }
+
     /// Events that did not come, of all gateways.
     ///
     /// # Errors

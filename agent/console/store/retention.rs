@@ -1,4 +1,5 @@
-//! What is thrown away, so that the disk never fills: what is too old, and the oldest where it is too much. Alarms that are open stay.
+//! What is thrown away, so that the disk never fills: what is too old, and the oldest where it is too much. Alarms that are not over stay,
+//! and the pictures of those that are open.
 
 use std::fs;
 
@@ -98,7 +99,8 @@ impl Store {
     fn drop_images(&self, which: &str, before: i64) -> Result<usize> {
         let writer = self.writer();
         let text = format!(
-            "DELETE FROM image WHERE sha256 IN (SELECT sha256 FROM image WHERE {which} AND ?2 >= 0 ORDER BY at LIMIT ?1) RETURNING sha256"
+            "DELETE FROM image WHERE sha256 IN (SELECT sha256 FROM image WHERE {which} AND ?2 >= 0
+                AND sha256 NOT IN (SELECT image FROM alarm WHERE open = 1 AND image IS NOT NULL) ORDER BY at LIMIT ?1) RETURNING sha256"
         );
         let mut statement = writer.prepare_cached(&text)?;
         let rows = statement.query_map(params![CHUNK, before], |row| row.get::<_, String>(0))?;
@@ -109,14 +111,14 @@ impl Store {
         Ok(hashes.len())
     }
 
-    /// The oldest alarms that are over or kept quiet, with their events, a chunk.
+    /// The oldest alarms that are over, with their events, a chunk.
     fn drop_alarms(&self, before: i64) -> Result<usize> {
         let mut writer = self.writer();
         let transaction = writer.transaction()?;
         let text = "CREATE TEMP TABLE IF NOT EXISTS gone (alarm TEXT PRIMARY KEY)";
         transaction.execute_batch(text)?;
         transaction.execute("DELETE FROM gone", [])?;
-        let text = "INSERT INTO gone SELECT alarm FROM alarm WHERE received_at < ?1 AND open = 0
+        let text = "INSERT INTO gone SELECT alarm FROM alarm WHERE received_at < ?1 AND open = 0 AND state = 'normal'
                     ORDER BY received_at LIMIT ?2";
         let count = transaction.execute(text, params![before, CHUNK])?;
         transaction.execute_batch(

@@ -8,7 +8,7 @@ use anyhow::{Context, Result, anyhow};
 use axum::Json;
 use axum::body::Body;
 use axum::extract::rejection::QueryRejection;
-use axum::extract::{Path, Query as Params, State};
+use axum::extract::{Extension, Path, Query as Params, State};
 use axum::http::header::{CACHE_CONTROL, CONTENT_DISPOSITION, CONTENT_TYPE};
 use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
@@ -22,6 +22,7 @@ use tokio_stream::wrappers::ReceiverStream;
 
 use super::Of;
 use super::answer::{Answer, Refusal, blocking};
+use super::guard::Visitor;
 use crate::console::letter::is_hash;
 use crate::console::store::{AlarmRow, Bucket, Query, Store, View};
 
@@ -137,6 +138,29 @@ pub async fn one(State(console): State<Of>, Path(id): Path<String>) -> Answer<Js
         Ok(Some(json!({ "alarm": alarm, "events": events, "commands": commands })))
     });
     found.await?.map(Json).ok_or_else(|| Refusal::missing("there is no such alarm"))
+}
+
+/// Ends one whose gateway is not there to do so.
+pub async fn close(
+    State(console): State<Of>,
+    Extension(visitor): Extension<Visitor>,
+    Path(id): Path<String>,
+) -> Answer<StatusCode> {
+    let is_done = blocking(move || {
+        let Some(alarm) = console.store.alarm(&id)? else { return Ok(None) };
+        let name = |key: &str| alarm.get(key).and_then(Value::as_str).unwrap_or_default().to_owned();
+        if console.fleet.is_online(&name("site"), &name("gateway")) {
+            return Ok(Some(false));
+        }
+        console.store.close(&id, &visitor.person.name, Timestamp::now())?;
+        console.tell_alarm(&id);
+        Ok(Some(true))
+    });
+    match is_done.await? {
+        Some(true) => Ok(StatusCode::NO_CONTENT),
+        Some(false) => Err(Refusal::wrong("its gateway is online: answer it there")),
+        None => Err(Refusal::missing("there is no such alarm")),
+    }
 }
 
 /// A picture; nothing where it has not come yet, or was thrown away.

@@ -78,11 +78,20 @@ const ROUTES: &[Route] = &[
     route("POST", "/api/v1/logout", OPERATOR, "End the session", || post(session::logout)),
     route("GET", "/api/v1/me", ANYBODY, "Who is logged in, and how the broker is", || get(session::me)),
     route("POST", "/api/v1/me/password", OPERATOR, "Another password", || post(session::password)),
-    route("GET", "/api/v1/alarms", OPERATOR, "A page of alarms, the latest first", || get(alarms::list)),
+    route(
+        "GET",
+        "/api/v1/alarms",
+        OPERATOR,
+        "A page of alarms: of what is open the worst first, else the latest",
+        || get(alarms::list),
+    ),
     route("GET", "/api/v1/alarms.csv", OPERATOR, "All of these alarms as CSV", || get(alarms::csv)),
     route("GET", "/api/v1/alarms.json", OPERATOR, "All of these alarms as JSON", || get(alarms::json)),
     route("GET", "/api/v1/alarms/{id}", OPERATOR, "An alarm, what happened to it, and commands about it", || {
         get(alarms::one)
+    }),
+    route("POST", "/api/v1/alarms/{id}/close", ENGINEER, "End an alarm whose gateway is not there", || {
+        post(alarms::close)
     }),
     route("GET", "/api/v1/images/{sha256}", OPERATOR, "A picture", || get(alarms::image)),
     route("GET", "/api/v1/classes", OPERATOR, "Names of classes that were seen", || get(alarms::classes)),

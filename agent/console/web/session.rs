@@ -7,6 +7,7 @@ use axum::Json;
 use axum::extract::{ConnectInfo, Extension, State};
 use axum::http::header::SET_COOKIE;
 use axum::http::{HeaderName, StatusCode};
+use axum::response::{IntoResponse as _, Response};
 use jiff::Timestamp;
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -15,6 +16,9 @@ use tracing::{info, warn};
 use super::Of;
 use super::answer::{Answer, Refusal, blocking};
 use super::guard::{Visitor, cookie_name, host};
+
+/// So long a browser keeps a session that it does not use; here it ends sooner.
+const MONTH: u32 = 30 * 24 * 3600;
 
 /// Who wants to come in.
 #[derive(Deserialize)]
@@ -44,7 +48,7 @@ pub async fn login(
         return Err(Refusal::Words(StatusCode::UNAUTHORIZED, "user or password is wrong".to_owned()));
     };
     info!(from = %host(&from), user, "logged in");
-    let cookie = set_cookie(&token, 30 * 24 * 3600, console.is_secure);
+    let cookie = set_cookie(&token, MONTH, console.is_secure);
     Ok(([(SET_COOKIE, cookie)], Json(json!({ "user": user, "role": role }))))
 }
 
@@ -66,10 +70,16 @@ pub async fn logout(
 }
 
 /// Who is logged in; nobody may ask as well, and hears that it is nobody.
-pub async fn me(State(console): State<Of>, visitor: Option<Extension<Visitor>>) -> Json<Value> {
-    let Some(Extension(visitor)) = visitor else { return Json(json!({ "user": null })) };
+pub async fn me(State(console): State<Of>, visitor: Option<Extension<Visitor>>) -> Response {
+    let Some(Extension(visitor)) = visitor else { return Json(json!({ "user": null })).into_response() };
     let (broker, version) = (console.broker(), env!("CARGO_PKG_VERSION"));
-    Json(json!({ "user": visitor.person.name, "role": visitor.person.role, "version": version, "broker": broker }))
+    let person = &visitor.person;
+    let body = Json(json!({ "user": person.name, "role": person.role, "version": version, "broker": broker }));
+    match &visitor.session {
+        // The page asks again and again: for as long as it does, the browser keeps the session.
+        Some(session) => ([(SET_COOKIE, set_cookie(session, MONTH, console.is_secure))], body).into_response(),
+        None => body.into_response(),
+    }
 }
 
 /// Another password.
