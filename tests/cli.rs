@@ -60,7 +60,7 @@ fn what_is_missing_is_named_without_a_panic() {
         (vec!["bench", "--bundle", "/nowhere"], 65, "bundle.json is missing"),
         (vec!["bench", "--bundle", &shipped, "--source", "/nowhere"], 66, "cannot read the folder /nowhere"),
         (vec!["watch", "--broker", "localhost"], 78, "write mqtt://HOST[:PORT]"),
-        (vec!["schema", "nothing"], 2, "possible values"),
+        (vec!["schema", "nothing"], 64, "possible values"),
     ] {
         let out = inspectd(&args);
         let err = text(&out.stderr);

@@ -140,11 +140,11 @@ fn a_lesson_out_of_pictures_is_taken_in_by_a_gateway() {
     assert_eq!(code, Some(0), "{text}");
     assert!(dir.path().join("state/taught/demo~blot.lesson.json").is_file());
     for (args, wanted, message) in [
-        (&["--class", "demo//blot", &blot][..], 2, "with '/' between its parts"),
+        (&["--class", "demo//blot", &blot][..], 64, "with '/' between its parts"),
         (&["--class", "a", "nowhere.png"], 66, "nowhere.png"),
         (&["--class", "a", &format!("{}@9,9,3,3", path("a.jpg"))], 64, "write PICTURE@x0,y0,x1,y1"),
         (&["--class", "a", &format!("{}@900,9,950,30", path("a.jpg"))], 66, "outside the picture of 320x240"),
-        (&["--class", "a", "--severity", "huge", &blot], 2, "info, minor, major and critical"),
+        (&["--class", "a", "--severity", "huge", &blot], 64, "info, minor, major and critical"),
     ] {
         let (code, text) = teach(args);
         assert_eq!(code, Some(wanted), "{text}");
