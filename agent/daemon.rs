@@ -396,7 +396,7 @@ fn answering(office: Office) -> Result<(Letterbox, tokio::sync::mpsc::Receiver<R
 /// For the service manager's status line.
 fn words(pipeline: &Pipeline) -> String {
     let lanes = pipeline.lanes();
-    let well = lanes.iter().filter(|lane| lane.feed.is_well()).count();
+    let well = lanes.iter().filter(|lane| lane.feed.is_streaming()).count();
     let inspected: u64 = lanes.iter().map(|lane| lane.counts().0).sum();
     let model = pipeline.model();
     format!(

@@ -87,7 +87,9 @@ pub struct Args {
 
 /// Gives somebody a new password, which is printed.
 fn reset(state: &Path, name: &str) -> Result<()> {
-    let store = Store::open(state).or_exit(Exit::CannotCreate)?;
+    let store = Store::open(state)
+        .context("a password can be reset while the console does not run: stop it first")
+        .or_exit(Exit::CannotCreate)?;
     let password = store.reset_password(name).or_exit(Exit::Data)?;
     println!("{name} has the new password {password}");
     Ok(())

@@ -61,9 +61,7 @@ pub struct Release {
 pub enum Phase {
     /// Chunks go to the broker.
     Chunks,
-    /// Gateways are asked.
-    Asking,
-    /// They decide.
+    /// Gateways were asked, and decide.
     Waiting,
     /// All have been asked.
     Done,
@@ -373,11 +371,6 @@ impl Rollouts {
     fn step(&self, id: &str, step: &Step) {
         match *step {
             Step::Begins(_, gateways) => self.change(id, true, |course| course.of = gateways.len()),
-            Step::Publishing(what, done, of) if done == of => {
-                self.change(id, true, |course| {
-                    course.phase = if what == "asking" { Phase::Waiting } else { course.phase }
-                });
-            }
             Step::Publishing(..) => {}
             Step::WaveEnds(..) => self.change(id, true, |_| {}),
             Step::Wave(wave, asked) => self.change(id, true, |course| {

@@ -130,11 +130,7 @@ impl Feed {
 
     /// Whether pictures come.
     #[must_use]
-    pub fn is_well(&self) -> bool {
-        self.is_streaming()
-    }
-
-    pub(super) fn is_streaming(&self) -> bool {
+    pub fn is_streaming(&self) -> bool {
         self.status.lock().unwrap_or_else(PoisonError::into_inner).phase == Phase::Streaming
     }
 

@@ -69,7 +69,6 @@ impl Store {
         writer.pragma_update(None, "journal_mode", "WAL").with_context(of)?;
         writer.pragma_update(None, "synchronous", "FULL")?;
         writer.pragma_update(None, "journal_size_limit", 64 << 20)?;
-        writer.pragma_update(None, "foreign_keys", true)?;
         writer.busy_timeout(PATIENCE)?;
         schema::prepare(&mut writer).with_context(of)?;
         let reader = || -> Result<Connection> {

@@ -83,3 +83,12 @@ pub async fn blocking<T: Send + 'static>(f: impl FnOnce() -> anyhow::Result<T> +
         Err(_) => Err(Refusal::Broken(anyhow::anyhow!("the task that answers a request has died"))),
     }
 }
+
+/// The same for what may be refused, which the visitor is to know.
+///
+/// # Errors
+/// What it says, in its words.
+pub async fn tried<T: Send + 'static>(f: impl FnOnce() -> anyhow::Result<T> + Send + 'static) -> Answer<T> {
+    let done = tokio::task::spawn_blocking(f).await.map_err(|e| Refusal::Broken(e.into()))?;
+    done.map_err(|e| Refusal::because(&e))
+}

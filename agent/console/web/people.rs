@@ -9,9 +9,8 @@ use serde_json::{Value, json};
 use tracing::info;
 
 use super::Of;
-use super::answer::{Answer, Refusal, blocking};
+use super::answer::{Answer, blocking, tried};
 use super::guard::Visitor;
-use crate::console::Console;
 use crate::console::store::{NewToken, Role};
 
 /// Somebody new.
@@ -31,15 +30,6 @@ pub struct Machine {
     role: Role,
 }
 
-/// What the store refuses is the visitor's to know.
-async fn tried<T: Send + 'static>(
-    console: Of,
-    f: impl FnOnce(&Console) -> anyhow::Result<T> + Send + 'static,
-) -> Answer<T> {
-    let done = tokio::task::spawn_blocking(move || f(&console)).await;
-    done.map_err(|e| Refusal::Broken(e.into()))?.map_err(|e| Refusal::because(&e))
-}
-
 /// Everybody.
 pub async fn users(State(console): State<Of>) -> Answer<Json<Value>> {
     Ok(Json(json!({ "users": blocking(move || console.store.people()).await? })))
@@ -52,7 +42,7 @@ pub async fn add_user(
     Json(Newcomer { name, role, password }): Json<Newcomer>,
 ) -> Answer<StatusCode> {
     info!(by = visitor.person.name, user = %name.escape_debug(), "a user is added");
-    tried(console, move |console| console.store.add_person(&name, role, &password, Timestamp::now())).await?;
+    tried(move || console.store.add_person(&name, role, &password, Timestamp::now())).await?;
     Ok(StatusCode::CREATED)
 }
 
@@ -63,7 +53,7 @@ pub async fn remove_user(
     Path(name): Path<String>,
 ) -> Answer<StatusCode> {
     info!(by = visitor.person.name, user = %name.escape_debug(), "a user is removed");
-    tried(console, move |console| console.store.remove_person(&name)).await?;
+    tried(move || console.store.remove_person(&name)).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -79,7 +69,7 @@ pub async fn add_token(
     Json(Machine { name, role }): Json<Machine>,
 ) -> Answer<(StatusCode, Json<NewToken>)> {
     info!(by = visitor.person.name, token = %name.escape_debug(), "a token is made");
-    let token = tried(console, move |console| console.store.add_token(&name, role, Timestamp::now())).await?;
+    let token = tried(move || console.store.add_token(&name, role, Timestamp::now())).await?;
     Ok((StatusCode::CREATED, Json(token)))
 }
 
@@ -90,6 +80,6 @@ pub async fn remove_token(
     Path(name): Path<String>,
 ) -> Answer<StatusCode> {
     info!(by = visitor.person.name, token = %name.escape_debug(), "a token is taken back");
-    tried(console, move |console| console.store.remove_token(&name)).await?;
+    tried(move || console.store.remove_token(&name)).await?;
     Ok(StatusCode::NO_CONTENT)
 }

@@ -13,7 +13,7 @@ use tokio::io::AsyncWriteExt as _;
 use tokio_stream::StreamExt as _;
 
 use super::Of;
-use super::answer::{Answer, Refusal, blocking};
+use super::answer::{Answer, Refusal, blocking, tried};
 use super::guard::Visitor;
 use crate::console::rollouts::{Release, Wish};
 use crate::publish::load::MAX_BYTES;
@@ -38,8 +38,7 @@ pub async fn upload(
     let taken = match received {
         Ok(()) => {
             let (file, by) = (path.clone(), visitor.person.name);
-            let taken = tokio::task::spawn_blocking(move || console.rollouts.take(&file, &by, Timestamp::now())).await;
-            taken.map_err(|e| Refusal::Broken(e.into()))?.map_err(|e| Refusal::because(&e))
+            tried(move || console.rollouts.take(&file, &by, Timestamp::now())).await
         }
         Err(refusal) => Err(refusal),
     };

@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 use tracing::{info, warn};
 
 use super::Of;
-use super::answer::{Answer, Refusal, blocking};
+use super::answer::{Answer, Refusal, blocking, tried};
 use super::guard::{Visitor, cookie_name, host};
 
 /// So long a browser keeps a session that it does not use; here it ends sooner.
@@ -100,7 +100,7 @@ pub async fn password(
     let Some(session) = visitor.session else { return Err(Refusal::wrong("a token has no password")) };
     let (store, name) = (Arc::clone(&console.store), visitor.person.name);
     let turn = console.guard.turn(from, &name).await?;
-    let changed = tokio::task::spawn_blocking(move || {
+    let changed = tried(move || {
         let is_right = store.checked(&name, &old)?.is_some();
         if is_right {
             turn.right();
@@ -108,6 +108,5 @@ pub async fn password(
         anyhow::ensure!(is_right, "the old password is wrong");
         store.change_password(&name, &new, &session)
     });
-    let changed = changed.await.map_err(|e| Refusal::Broken(e.into()))?;
-    changed.map(|()| StatusCode::NO_CONTENT).map_err(|e| Refusal::because(&e))
+    changed.await.map(|()| StatusCode::NO_CONTENT)
 }
