@@ -3,8 +3,10 @@
 # make test    formatting, lints, licences (where the tool is there), all tests
 # make soak    the long tests
 # make model   trains the base model and makes models/base and models/default; SMOKE=1 proves in a minute that it would
+# make deb     target/debian/inspectd_*.deb, for this release of Debian or Ubuntu
+# make fuzz    what comes from outside, under libFuzzer; SECONDS_EACH=n for each of the targets
 # Each does its own set-up; see scripts/setup.
-.PHONY: build demo test soak model
+.PHONY: build demo test soak model deb fuzz
 SHELL := /bin/bash
 CARGO ?= cargo
 
@@ -33,3 +35,12 @@ model:
 	@scripts/setup model
 	@$(CARGO) build --release --locked --quiet
 	@scripts/model
+
+deb: build
+	@scripts/setup deb
+	@scripts/deb
+
+fuzz:
+	@scripts/setup build
+	@scripts/setup fuzz
+	@scripts/fuzz

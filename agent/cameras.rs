@@ -14,6 +14,7 @@ use serde::Serialize;
 
 use crate::config::value::DeviceKey;
 use crate::frame::genicam::{self, Device, Reach};
+use crate::setup::Camera;
 
 /// Arguments of `cameras`.
 #[derive(clap::Args)]
@@ -49,13 +50,15 @@ enum Interface {
 
 /// A camera that was found.
 #[derive(Debug, Clone, PartialEq, Serialize)]
-struct Found {
+pub struct Found {
     /// A name for it, unique in the list.
     name: String,
     #[serde(flatten)]
     what: What,
     /// The lines for the configuration.
     snippet: String,
+    #[serde(skip)]
+    source: String,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -91,17 +94,7 @@ A USB camera that is missing: is it in `lsusb`, and may this user open it? (grou
 /// Nothing can be printed.
 pub fn run(args: &Args) -> Result<()> {
     let Command::List { json, interface } = &args.command;
-    let mut all = Vec::new();
-    let mut missing = None;
-    if *interface != Some(Interface::V4l2) {
-        match genicam::list() {
-            Ok(devices) => all.extend(devices.into_iter().map(|(device, reach)| What::Genicam { device, reach })),
-            Err(e) => missing = Some(format!("{e:#}")),
-        }
-    }
-    all.extend(video4linux(Path::new("/dev"), Path::new("/sys/class/video4linux")));
-    all.retain(|what| interface.is_none_or(|wanted| connected_by(what) == Some(wanted)));
-    let cameras = described(all);
+    let (cameras, missing) = look(*interface);
     let mut out = std::io::stdout().lock();
     for camera in &cameras {
         if *json {
@@ -118,6 +111,45 @@ pub fn run(args: &Args) -> Result<()> {
     }
     out.flush()?;
     Ok(())
+}
+
+/// What is connected in any way; and why some cannot be looked for, where that is so.
+#[must_use]
+pub fn found() -> (Vec<Found>, Option<String>) {
+    look(None)
+}
+
+fn look(interface: Option<Interface>) -> (Vec<Found>, Option<String>) {
+    let mut all = Vec::new();
+    let mut missing = None;
+    if interface != Some(Interface::V4l2) {
+        match genicam::list() {
+            Ok(devices) => all.extend(devices.into_iter().map(|(device, reach)| What::Genicam { device, reach })),
+            Err(e) => missing = Some(format!("{e:#}")),
+        }
+    }
+    all.extend(video4linux(Path::new("/dev"), Path::new("/sys/class/video4linux")));
+    all.retain(|what| interface.is_none_or(|wanted| connected_by(what) == Some(wanted)));
+    (described(all), missing)
+}
+
+/// A camera in a line, for a choice.
+#[must_use]
+pub fn line(camera: &Found) -> String {
+    let text = match &camera.what {
+        What::Genicam { device, reach } => {
+            let state = if *reach == Reach::Free { "" } else { " (does not answer, or is in use)" };
+            format!("{} {} {}, {}{state}", device.vendor, device.model, device.serial, device.protocol)
+        }
+        What::V4l2 { device, model } => format!("{model}, {}", device.display()),
+    };
+    printable(&text)
+}
+
+/// As somebody would have typed it.
+#[must_use]
+pub fn as_answer(camera: &Found) -> Camera {
+    Camera { name: camera.name.clone(), source: camera.source.clone(), secret: None }
 }
 
 fn connected_by(what: &What) -> Option<Interface> {
@@ -150,7 +182,7 @@ fn described(all: Vec<What>) -> Vec<Found> {
                 .find(|name| names.insert(name.clone()))
                 .unwrap_or(base);
             let snippet = format!("[[cameras]]\nname = {}\nsource.{source}\n", quoted(&name));
-            Found { name, what, snippet }
+            Found { name, what, snippet, source }
         })
         .collect()
 }
@@ -200,8 +232,12 @@ fn text(camera: &Found) -> String {
         let _ = writeln!(out, "  {line}");
     }
     out.push('\n');
-    // What comes from a camera must not steer the terminal.
-    out.chars().map(|c| if c.is_control() && c != '\n' { '\u{fffd}' } else { c }).collect()
+    printable(&out)
+}
+
+/// What comes from a camera must not steer the terminal.
+fn printable(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() && c != '\n' { '\u{fffd}' } else { c }).collect()
 }
 
 /// Capture devices by the name that stays, where udev has made one. Of the nodes of a device the first takes pictures,

@@ -18,6 +18,7 @@ use crate::config::{Config, TriggerOn};
 use crate::fail;
 use crate::frame::Captured;
 use crate::health::Fault;
+use crate::metrics::Meter;
 use crate::mqtt::payload::{FrameRef, FrameResult, Transition};
 use crate::outbox::{Kind, Message, Outbox};
 use crate::pipeline::{Judged, Lane, Settings};
@@ -59,6 +60,8 @@ pub struct Clerk {
     pub ticked: Instant,
     /// Whether it makes progress.
     pub pulse: Arc<Pulse>,
+    /// Counts what it sees.
+    pub meter: Arc<Meter>,
 }
 
 impl Clerk {
@@ -91,7 +94,7 @@ impl Clerk {
     }
 
     fn take(&mut self, lane: &Lane, mut verdict: Verdict, cards: &Cards) {
-        let (name, config) = (lane.name(), self.current.get());
+        let (begun, name, config) = (Instant::now(), lane.name(), self.current.get());
         let settings = lane.settings();
         if settings.engine == 0 {
             self.tap.offer(&verdict, &settings);
@@ -121,6 +124,8 @@ impl Clerk {
             cards.entry(Arc::clone(name)).or_default().add(truth, &raised, ready);
         }
         self.see_through(&entry, recorded);
+        self.count(&entry);
+        self.meter.frame(&verdict, begun.elapsed());
         self.results.send(&config.mqtt, name, &verdict, &fired);
         let waiters: Vec<_> = fired.into_iter().filter_map(|fired| Some((fired.at_wall, fired.waiter?))).collect();
         let image =
@@ -129,6 +134,11 @@ impl Clerk {
             let image = image.clone().filter(|_| waiter.wants_picture);
             waiter.answer(Ok(&FrameResult { image, ..report::result(name, &verdict, Some(at)) }));
         }
+    }
+
+    fn count(&self, entry: &Entry) {
+        let raised = entry.changes().filter(|(transition, _)| *transition == Transition::Raised);
+        raised.for_each(|(_, alarm)| self.meter.raised(&alarm.class, alarm.severity));
     }
 
     /// What the passing of time changes.

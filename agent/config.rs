@@ -15,6 +15,7 @@ pub mod value;
 pub mod zone;
 
 use std::collections::HashSet;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use schemars::JsonSchema;
@@ -56,6 +57,9 @@ pub struct Config {
     /// Models over MQTT.
     #[serde(default)]
     pub update: UpdateConfig,
+    /// Figures for Prometheus.
+    #[serde(default)]
+    pub metrics: MetricsConfig,
     /// Limits on what comes in.
     #[serde(default)]
     pub limits: Limits,
@@ -136,6 +140,22 @@ pub enum Severity {
     Critical,
 }
 
+impl Severity {
+    /// From the least on.
+    pub const ALL: [Self; 4] = [Self::Info, Self::Minor, Self::Major, Self::Critical];
+
+    /// Its name.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Info => "info",
+            Self::Minor => "minor",
+            Self::Major => "major",
+            Self::Critical => "critical",
+        }
+    }
+}
+
 /// `[alarm]`
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
@@ -198,6 +218,15 @@ pub struct OutboxConfig {
     pub max_images_mib: MiB,
     /// Bytes of other messages that may wait, in MiB.
     pub max_events_mib: MiB,
+}
+
+/// `[metrics]`
+#[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct MetricsConfig {
+    /// Address and port at which figures (`/metrics`) and health (`/health`) are served, to everybody who reaches it; off where none is
+    /// given.
+    pub listen: Option<SocketAddr>,
 }
 
 /// `[limits]`
@@ -354,15 +383,19 @@ impl Config {
     }
 }
 
-/// A path in the file, from the folder of the file; `credential:NAME` is where systemd has put that credential of the service.
+/// A path in the file, from the folder of the file; `credential:NAME` is where systemd has put that credential of the service. Outside the
+/// service it is the file from which systemd would have taken it.
 fn place(base: &Path, path: &Path) -> PathBuf {
-    match path.to_str().and_then(|text| text.strip_prefix("credential:")) {
-        Some(name) => std::env::var_os("CREDENTIALS_DIRECTORY").map_or_else(
-            || Path::new("/run/credentials/inspectd.service").join(name),
-            |dir| Path::new(&dir).join(name),
-        ),
-        None => base.join(path),
-    }
+    let Some(name) = path.to_str().and_then(|text| text.strip_prefix("credential:")) else { return base.join(path) };
+    let of_service = std::env::var_os("CREDENTIALS_DIRECTORY").map(PathBuf::from);
+    credential_in(of_service.as_deref(), base, name)
+}
+
+/// A credential is loaded by a line of its own, or with all files of the folder `secrets`, whose name systemd then puts before it.
+fn credential_in(of_service: Option<&Path>, base: &Path, name: &str) -> PathBuf {
+    let Some(dir) = of_service else { return base.join("secrets").join(name) };
+    let own = dir.join(name);
+    if own.exists() { own } else { dir.join(format!("secrets_{name}")) }
 }
 
 /// A path from the command line, where `credential:NAME` means the same.

@@ -23,6 +23,7 @@ use crate::config::{Config, GatewayConfig, OutboxConfig};
 use crate::engine::Engine;
 use crate::exit::{Exit, OrExit};
 use crate::keeper::{self, Keeper};
+use crate::metrics::{self, Probe};
 use crate::model::runtime;
 use crate::model::runtime::Environment;
 use crate::mqtt::board::Board;
@@ -140,9 +141,8 @@ async fn live(
     }));
     let prepared = rig.prepare(&config, false).or_exit(Exit::Data)?;
     let status = Arc::new(LinkStatus::default());
-    let (pipeline, outbox) = (Arc::clone(&common.pipeline), Arc::clone(&common.outbox));
-    let mut reporter =
-        Reporter::new(common.topics.clone(), pipeline, outbox, Arc::clone(&status), config.gateway.state_dir.clone());
+    let probe = common.probe(&identity, &status);
+    let mut reporter = Reporter::new(common.topics.clone(), probe.clone());
     let (will, of) = ((common.topics.state(), reporter.will()), identity.clone());
     let links: Links = Box::new(move |config| [link_options(config, &of, will.clone()), update_options(config, &of)]);
     let [alarms, updates] = links(&config);
@@ -184,6 +184,7 @@ async fn live(
         stop: recording.clone(),
         ticked: Instant::now(),
         pulse: common.pipeline.pulses.begin("outbox"),
+        meter: Arc::clone(&probe.meter),
     };
     let cards = Arc::new(Cards::default());
     let shared = Arc::clone(&cards);
@@ -195,6 +196,9 @@ async fn live(
         .spawn(move || pulse::watch(&pipeline.pulses, || words(&pipeline), &ended))
         .context("no thread could be started")?;
 
+    if let Some(address) = config.metrics.listen {
+        tokio::spawn(metrics::serve::run(address, probe, stop.clone()));
+    }
     tokio::spawn(signals.heed(stop.clone(), asked, reloader));
     let running = Running { threads, rig, recording, keeper: Arc::clone(&common.keeper), updater, last, session };
     let failed = running.watch(&mut reporter, &common.board, &office, &stop).await;
@@ -248,6 +252,19 @@ fn reloader(
 }
 
 impl Common {
+    fn probe(&self, identity: &Identity, status: &Arc<LinkStatus>) -> Probe {
+        Probe {
+            pipeline: Arc::clone(&self.pipeline),
+            outbox: Arc::clone(&self.outbox),
+            book: Arc::clone(&self.book),
+            status: Arc::clone(status),
+            meter: Arc::default(),
+            whose: [identity.site.clone(), identity.gateway.clone()],
+            state_dir: self.current.get().gateway.state_dir.clone(),
+            started: Instant::now(),
+        }
+    }
+
     fn office(&self, identity: &Identity, reloader: &Arc<Reloader>) -> Office {
         Office {
             topics: self.topics.clone(),

@@ -7,7 +7,8 @@ use std::path::PathBuf;
 use anyhow::{Context, Result};
 use clap::{CommandFactory as _, Parser, Subcommand};
 use inspectd::{
-    bench, cameras, check, console, daemon, eval, exit, extract, log, model, publish, schema, teach, update, watch,
+    bench, cameras, check, console, daemon, eval, exit, extract, log, model, publish, schema, setup, support, teach,
+    update, watch,
 };
 
 /// Edge inspection agent for industrial cameras: one model for all defects, alarms over MQTT.
@@ -23,6 +24,12 @@ enum Command {
     /// Run the daemon.
     #[command(after_help = "Example:\n  inspectd run --config /etc/inspectd/inspectd.toml")]
     Run(daemon::Args),
+    /// Write this gateway's configuration out of a few answers, and check it.
+    #[command(
+        after_help = "Example:\n  sudo inspectd setup\n  sudo inspectd setup --yes --site plant-1 --broker mqtt://10.0.0.1:1883 \\\n    \
+        --camera gate=rtsp://viewer:secret@10.0.0.20/stream1"
+    )]
+    Setup(Box<setup::Args>),
     /// Check configuration, bundle, runtime, cameras and broker, a line each.
     #[command(after_help = "Example:\n  inspectd check --config /etc/inspectd/inspectd.toml\n\n\
         Exit code: 0 all well, 78 the configuration is wrong, 69 something cannot be reached.")]
@@ -72,6 +79,11 @@ enum Command {
         /// The folder.
         dir: PathBuf,
     },
+    /// Put together what a bug report needs, without secrets and pictures.
+    #[command(
+        after_help = "Example:\n  sudo inspectd support-bundle\n\nIt prints what is in it; look before you send it."
+    )]
+    SupportBundle(support::Args),
     /// Print the JSON Schema of a payload or of the configuration.
     #[command(after_help = "Example:\n  inspectd schema event")]
     Schema(schema::Args),
@@ -99,6 +111,8 @@ fn dispatch(command: Command) -> Result<ExitCode> {
     model::preprocess::one_thread();
     match command {
         Command::Run(args) => daemon::run(&args.config).map(|()| ExitCode::SUCCESS),
+        Command::Setup(args) => setup::run(&args),
+        Command::SupportBundle(args) => support::run(&args).map(|()| ExitCode::SUCCESS),
         Command::Check(args) => check::run(&args.config),
         Command::Cameras(args) => cameras::run(&args).map(|()| ExitCode::SUCCESS),
         Command::Eval(args) => eval::run(&args).map(|()| ExitCode::SUCCESS),

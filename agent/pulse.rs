@@ -4,6 +4,7 @@
 //! ping says that every stage has gone round its loop a moment ago, also where there was nothing to do: a camera or a broker that is
 //! away, a disk that is full, is waited for, and is no stuck stage.
 
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::{Duration, Instant};
@@ -73,12 +74,22 @@ impl Pulses {
         pulse
     }
 
+    /// By stage, for how long it has stood still; of several threads the one that has stood longest.
+    #[must_use]
+    pub fn ages(&self) -> BTreeMap<String, Duration> {
+        let all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut ages = BTreeMap::new();
+        for pulse in all.iter().filter_map(Weak::upgrade) {
+            let age: &mut Duration = ages.entry(pulse.name.clone()).or_default();
+            *age = pulse.age().max(*age);
+        }
+        ages
+    }
+
     /// The stage that has stood still longest, where that is longer than this.
     #[must_use]
     pub fn stuck(&self, limit: Duration) -> Option<(String, Duration)> {
-        let all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let ages = all.iter().filter_map(Weak::upgrade).map(|pulse| (pulse.name.clone(), pulse.age()));
-        ages.filter(|(_, age)| *age > limit).max_by_key(|(_, age)| *age)
+        self.ages().into_iter().filter(|(_, age)| *age > limit).max_by_key(|(_, age)| *age)
     }
 }
 

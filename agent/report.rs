@@ -1,7 +1,6 @@
 //! What the daemon says of itself: the gateway's and the cameras' states, and the results of frames.
 
-use std::collections::HashMap;
-use std::path::PathBuf;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant, SystemTime};
@@ -15,16 +14,17 @@ use crate::config::{MqttConfig, ResultsMode};
 use crate::frame::Captured;
 use crate::frame::feed::{Phase, Status};
 use crate::health::Fault;
+use crate::metrics::histogram::Counts;
+use crate::metrics::{Probe, Stage};
 use crate::mqtt::board::Board;
 use crate::mqtt::payload::{
     AnomalyState, BrokerState, CameraPhase, CameraState, DeadLetter, FrameResult, GatewayState, ModelRef, OutboxState,
-    Outcome, TransportState,
+    Outcome, StageState, TransportState,
 };
 use crate::mqtt::session::Passing;
-use crate::mqtt::status::LinkStatus;
 use crate::mqtt::topics::Topics;
-use crate::outbox::{Counts, Dead, Outbox};
-use crate::pipeline::{Lane, Pipeline};
+use crate::outbox::{self, Dead};
+use crate::pipeline::Lane;
 use crate::system::SystemState;
 use crate::trigger::Fired;
 use crate::verdict::Verdict;
@@ -39,16 +39,13 @@ const FIGURES: Duration = Duration::from_secs(10);
 /// Publishes states: at once when something has changed, figures every ten seconds.
 pub struct Reporter {
     topics: Topics,
-    pipeline: Arc<Pipeline>,
-    outbox: Arc<Outbox>,
-    state_dir: PathBuf,
-    started: Instant,
+    probe: Probe,
+    times: Vec<Counts>,
     last: HashMap<Arc<str>, Shown>,
     gateway_due: Instant,
-    counts: Counts,
+    counts: outbox::Counts,
     dead: Option<DeadLetter>,
     trouble: Option<String>,
-    status: Arc<LinkStatus>,
     broker: BrokerState,
     model: Arc<ModelRef>,
     /// Cameras that were named last.
@@ -63,29 +60,19 @@ struct Shown {
 }
 
 impl Reporter {
-    /// For these cameras.
+    /// Of what is read there.
     #[must_use]
-    pub fn new(
-        topics: Topics,
-        pipeline: Arc<Pipeline>,
-        outbox: Arc<Outbox>,
-        status: Arc<LinkStatus>,
-        state_dir: PathBuf,
-    ) -> Self {
-        let now = Instant::now();
-        let model = pipeline.model();
+    pub fn new(topics: Topics, probe: Probe) -> Self {
+        let model = probe.pipeline.model();
         Self {
             topics,
-            pipeline,
-            outbox,
-            state_dir,
-            started: now,
+            probe,
+            times: Vec::new(),
             last: HashMap::new(),
-            gateway_due: now,
-            counts: Counts::default(),
+            gateway_due: Instant::now(),
+            counts: outbox::Counts::default(),
             dead: None,
             trouble: None,
-            status,
             broker: BrokerState::default(),
             model,
             shown: 0,
@@ -93,10 +80,10 @@ impl Reporter {
     }
 
     fn gateway(&mut self, online: bool, reason: Option<String>) -> GatewayState {
-        match self.outbox.counts() {
+        match self.probe.outbox.counts() {
             Ok(counts) => {
                 if counts.dead != self.counts.dead {
-                    let last = self.outbox.last_dead().unwrap_or_default(); // the counter says it all the same
+                    let last = self.probe.outbox.last_dead().unwrap_or_default(); // the counter says it all the same
                     self.dead = last.map(|Dead { topic, reason }| DeadLetter { topic, reason });
                 }
                 self.counts = counts;
@@ -109,24 +96,48 @@ impl Reporter {
             online,
             reason,
             agent: env!("CARGO_PKG_VERSION").into(),
-            uptime_s: self.started.elapsed().as_secs(),
-            bundle: ModelRef::clone(&self.pipeline.model()),
+            uptime_s: self.probe.started.elapsed().as_secs(),
+            bundle: ModelRef::clone(&self.probe.pipeline.model()),
+            stages: self.stages(),
+            raised: self.raised(),
             outbox: OutboxState {
                 appended: counts.appended,
                 delivered: counts.delivered,
                 dropped: counts.dropped,
                 dead: counts.dead,
                 queued: counts.queued,
+                oldest_s: self.probe.outbox.oldest().ok().flatten().unwrap_or_default().as_secs(),
                 dead_letter: self.dead.clone(),
             },
             broker: self.broker.clone(),
             cameras: self.cameras(),
-            system: online.then(|| SystemState::read(&self.state_dir)),
+            system: online.then(|| SystemState::read(&self.probe.state_dir)),
         }
     }
 
+    /// Since the last time that it was asked.
+    fn stages(&mut self) -> BTreeMap<String, StageState> {
+        let names = Stage::ALL.iter().map(|stage| stage.as_str()).chain(["latency"]);
+        let now = self.probe.meter.stages().into_iter().chain([self.probe.meter.latency()]);
+        let now: Vec<Counts> = now.collect();
+        let before = std::mem::replace(&mut self.times, now);
+        let spans =
+            self.times.iter().enumerate().map(|(n, now)| now.since(&before.get(n).copied().unwrap_or_default()));
+        let ms = |counts: &Counts, share| counts.quantile(share).map(|seconds| (seconds * 1e4).round() as f32 / 10.0);
+        let stage = |counts: Counts| Some(StageState { p50_ms: ms(&counts, 0.5)?, p99_ms: ms(&counts, 0.99)? });
+        names.zip(spans).filter_map(|(name, counts)| Some((name.to_owned(), stage(counts)?))).collect()
+    }
+
+    fn raised(&self) -> BTreeMap<String, u64> {
+        let mut raised = BTreeMap::new();
+        for ((class, _), count) in self.probe.meter.alarms() {
+            *raised.entry(class).or_default() += count;
+        }
+        raised
+    }
+
     fn cameras(&self) -> Vec<String> {
-        self.pipeline.lanes().iter().map(|lane| lane.name().to_string()).collect()
+        self.probe.pipeline.lanes().iter().map(|lane| lane.name().to_string()).collect()
     }
 
     /// The last will.
@@ -138,10 +149,10 @@ impl Reporter {
     /// To be called every [`TICK`].
     pub fn tick(&mut self, board: &Board) {
         let now = Instant::now();
-        let (broker, contested) = self.status.get();
-        let trouble = self.outbox.trouble().or(contested);
-        let model = self.pipeline.model();
-        let lanes = self.pipeline.lanes();
+        let (broker, contested) = self.probe.status.get();
+        let trouble = self.probe.outbox.trouble().or(contested);
+        let model = self.probe.pipeline.model();
+        let lanes = self.probe.pipeline.lanes();
         self.last.retain(|name, _| lanes.iter().any(|lane| lane.name() == name));
         let is_new = lanes.iter().any(|lane| !self.last.contains_key(lane.name())) || lanes.len() != self.shown;
         if is_new || now >= self.gateway_due || trouble != self.trouble || broker != self.broker || model != self.model

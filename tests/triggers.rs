@@ -165,6 +165,7 @@ impl Line {
             stop: stop.clone(),
             ticked: Instant::now(),
             pulse: pipeline.pulses.begin("outbox"),
+            meter: Arc::default(),
         };
         let (sender, verdicts) = mpsc::sync_channel(4);
         let (worker, halt) = (Arc::clone(&pipeline), stop.clone());

@@ -4,7 +4,7 @@
 //! an answer: page ─▶ [`web`] ─▶ [`store`] (as pending) ─▶ [`line`] ─▶ gateway, whose reply comes the first way.
 
 mod fleet;
-mod letter;
+pub mod letter;
 mod line;
 mod news;
 mod rollouts;

@@ -4,6 +4,8 @@
 
 mod camera;
 
+use std::collections::BTreeMap;
+
 use jiff::Timestamp;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -93,7 +95,7 @@ pub struct FrameRef {
 }
 
 /// Which model said so.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 pub struct ModelRef {
     /// The bundle's name.
     pub name: String,
@@ -237,9 +239,25 @@ pub struct GatewayState {
     pub broker: BrokerState,
     /// Its cameras' names.
     pub cameras: Vec<String>,
+    /// How long frames have taken since the state before this one, by stage (queue, prepare, forward, judge, record) and from capture to
+    /// verdict (latency); none where there were no frames.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub stages: BTreeMap<String, StageState>,
+    /// Alarms raised since the agent started, by class.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub raised: BTreeMap<String, u64>,
     /// The machine, while the agent is connected.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub system: Option<SystemState>,
+}
+
+/// How long a stage takes.
+#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
+pub struct StageState {
+    /// Milliseconds that half of the frames took at most.
+    pub p50_ms: f32,
+    /// Milliseconds that 99 of 100 took at most.
+    pub p99_ms: f32,
 }
 
 /// The connection to the broker, since the agent started.
@@ -269,6 +287,9 @@ pub struct OutboxState {
     pub dead: u64,
     /// Waiting.
     pub queued: u64,
+    /// Seconds that the oldest of them has waited.
+    #[serde(default)]
+    pub oldest_s: u64,
     /// What was set aside last.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub dead_letter: Option<DeadLetter>,

@@ -29,6 +29,7 @@ use std::fs::File;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use anyhow::{Context, Result};
 use rusqlite::{Connection, OptionalExtension, params};
@@ -170,6 +171,18 @@ impl Outbox {
     /// The file cannot be read.
     pub fn waiting(dir: &Path) -> Result<u64> {
         schema::waiting(dir).with_context(|| format!("cannot read the outbox in {}", dir.display()))
+    }
+
+    /// For how long the oldest message has waited; nothing where none waits.
+    ///
+    /// # Errors
+    /// The file cannot be read.
+    pub fn oldest(&self) -> Result<Option<Duration>> {
+        let connection = self.lock();
+        let mut statement = connection.prepare_cached("SELECT unixepoch() - at FROM messages ORDER BY id LIMIT 1")?;
+        let age: Option<i64> = statement.query_row([], |row| row.get(0)).optional()?;
+        // A clock that was set back since then makes it no younger than now.
+        Ok(age.map(|age| Duration::from_secs(age.max(0) as u64)))
     }
 
     /// Why nothing can be recorded at the moment, if so.

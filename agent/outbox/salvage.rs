@@ -57,7 +57,7 @@ pub fn salvage(from: &Path, to: &mut Connection) -> Result<Salvaged> {
     let mut salvaged = Salvaged::default();
     each_message(&old, |row| {
         let mut insert = transaction.prepare_cached(
-            "INSERT INTO messages (id, kind, topic, payload, retain, subject, behind) VALUES (?1, ?2, ?3, ?4, ?5, ?6, 0)",
+            "INSERT INTO messages (id, kind, topic, payload, retain, subject, behind, at) VALUES (?1, ?2, ?3, ?4, ?5, ?6, 0, unixepoch())",
         )?;
         salvaged.messages += u64::from(tolerant(insert.execute(rusqlite::params_from_iter(row)))?);
         Ok(())

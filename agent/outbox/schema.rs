@@ -21,7 +21,7 @@ const RESERVE: (&str, usize) = ("reserve", 6 << 20);
 const TABLES: &str = "
     CREATE TABLE IF NOT EXISTS messages (
         id INTEGER PRIMARY KEY AUTOINCREMENT, kind INTEGER NOT NULL, topic TEXT NOT NULL, payload BLOB NOT NULL,
-        retain INTEGER NOT NULL, subject TEXT, behind INTEGER NOT NULL);
+        retain INTEGER NOT NULL, subject TEXT, behind INTEGER NOT NULL, at INTEGER NOT NULL DEFAULT 0);
     CREATE INDEX IF NOT EXISTS images ON messages (id) WHERE kind = 2;
     CREATE INDEX IF NOT EXISTS replied ON messages (id) WHERE kind = 3;
     CREATE INDEX IF NOT EXISTS behind ON messages (id) WHERE behind;
@@ -62,6 +62,10 @@ const ONE_LANE: &str = "
     UPDATE sizes SET bytes = (SELECT coalesce(sum(length(payload) + length(topic) + 200), 0) FROM messages
         WHERE (kind = 2) = sizes.images);
 ";
+
+/// Of files that did not know when a message came: all of them just now.
+const UNDATED: &str =
+    "ALTER TABLE messages ADD COLUMN at INTEGER NOT NULL DEFAULT 0; UPDATE messages SET at = unixepoch();";
 
 /// Takes a state folder for this process, for as long as the file is held.
 ///
@@ -173,8 +177,10 @@ fn connect(path: &Path) -> Result<Connection> {
         connection
             .query_row("SELECT count(*) FROM pragma_table_info('messages') WHERE name = ?1", [name], |row| row.get(0))
     };
-    let old = columns("id")? && !columns("behind")?;
-    connection.execute_batch(&format!("BEGIN; {} {TABLES} COMMIT;", if old { ONE_LANE } else { "" }))?;
+    let lacks = |column: &str| -> rusqlite::Result<bool> { Ok(columns("id")? && !columns(column)?) };
+    let lanes = if lacks("behind")? { ONE_LANE } else { "" };
+    let dates = if lacks("at")? { UNDATED } else { "" };
+    connection.execute_batch(&format!("BEGIN; {lanes} {dates} {TABLES} COMMIT;"))?;
     Ok(connection)
 }
 

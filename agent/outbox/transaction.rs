@@ -28,8 +28,8 @@ impl Transaction<'_> {
     /// The file cannot be written.
     pub fn push(&mut self, message: &Message) -> Result<()> {
         let mut statement = self.inner.prepare_cached(
-            "INSERT INTO messages (kind, topic, payload, retain, subject, behind) VALUES (?1, ?2, ?3, ?4, ?5, \
-             ?5 IS NOT NULL AND EXISTS (SELECT 1 FROM messages WHERE subject = ?5 AND (behind OR id <= ?6)))",
+            "INSERT INTO messages (kind, topic, payload, retain, subject, behind, at) VALUES (?1, ?2, ?3, ?4, ?5, \
+             ?5 IS NOT NULL AND EXISTS (SELECT 1 FROM messages WHERE subject = ?5 AND (behind OR id <= ?6)), unixepoch())",
         )?;
         let Message { kind, topic, payload, retain, subject } = message;
         statement.execute(params![*kind as i64, topic, payload, retain, subject, self.backlog])?;

@@ -30,7 +30,7 @@ use crate::shared::Shared;
 use crate::verdict::book::AlarmBook;
 
 /// What is taken up at a start alone.
-const FIXED: [&str; 4] = ["gateway.", "model.", "outbox.", "update."];
+const FIXED: [&str; 5] = ["gateway.", "model.", "outbox.", "update.", "metrics."];
 /// What of `[mqtt]` concerns no connection.
 const UNCONNECTED: [&str; 3] = ["mqtt.results", "mqtt.results_qos", "mqtt.home_assistant"];
 

@@ -3,7 +3,7 @@
 //! Guarantees: an order is carried out whole or not at all; the same order again changes nothing; each change is an event. As
 //! in the rest of the book, [`AlarmBook::act`] only says what changes, and [`AlarmBook::apply`] comes after it was recorded.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::{Result, bail, ensure};
 use jiff::Timestamp;
@@ -11,6 +11,7 @@ use uuid::Uuid;
 
 use super::book::{AlarmBook, Entry, Page, settle};
 use super::quiet::{self, Quiet, Which, Why};
+use crate::config::Severity;
 use crate::mqtt::payload::{Alarm, AlarmState, Transition};
 
 /// What can be kept quiet at the same time.
@@ -42,6 +43,14 @@ impl AlarmBook {
     /// The active alarms.
     pub fn alarms(&self) -> impl Iterator<Item = &Alarm> {
         self.cameras.values().flat_map(Page::alarms)
+    }
+
+    /// How many are active, by severity.
+    #[must_use]
+    pub fn by_severity(&self) -> BTreeMap<Severity, u64> {
+        let mut counts = BTreeMap::from(Severity::ALL.map(|severity| (severity, 0)));
+        self.alarms().for_each(|alarm| *counts.entry(alarm.body.severity).or_default() += 1);
+        counts
     }
 
     /// Those that are over and that nobody has acknowledged, the oldest first.

@@ -22,7 +22,6 @@ mod stream;
 use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
 
 use anyhow::{Context, Result};
 use axum::Router;
@@ -30,7 +29,6 @@ use axum::extract::DefaultBodyLimit;
 use axum::middleware;
 use axum::routing::{MethodRouter, delete, get, post};
 use axum_server::tls_rustls::RustlsConfig;
-use hyper_util::rt::TokioTimer;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
@@ -38,9 +36,8 @@ pub use guard::Guard;
 
 use super::Console;
 use super::store::Role;
+use crate::http::patient;
 
-/// The head of a request comes in this time.
-const SLOWEST: Duration = Duration::from_secs(15);
 /// Bytes of a request, but for an upload.
 const LARGEST: usize = 256 << 10;
 
@@ -144,12 +141,6 @@ pub async fn serve(console: Of, listener: TcpListener, tls: Option<Tls>) -> Resu
         None => patient(axum_server::from_tcp(listener)?).serve(app).await?,
     }
     Ok(())
-}
-
-/// A connection that asks for nothing, or too slowly, is closed, so that idle ones do not use up all files.
-fn patient<A>(mut server: axum_server::Server<SocketAddr, A>) -> axum_server::Server<SocketAddr, A> {
-    server.http_builder().http1().timer(TokioTimer::new()).header_read_timeout(SLOWEST);
-    server.http1_only().first_request_timeout(SLOWEST)
 }
 
 /// Reads a certificate and its key.

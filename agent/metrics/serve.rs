@@ -1,0 +1,78 @@
+//! `/metrics` and `/health` over HTTP, to be read only. Off unless the configuration names an address.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::http::header::CONTENT_TYPE;
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use axum::{Json, Router};
+use tracing::{info, warn};
+
+use super::exposition;
+use super::probe::Probe;
+use crate::http;
+use crate::stop::Stop;
+
+/// An address that is taken is tried again so often.
+const AGAIN: Duration = Duration::from_secs(10);
+
+/// Answers until `stop`. Where the address cannot be had, inspection goes on without, and it is tried again.
+pub async fn run(address: SocketAddr, probe: Probe, stop: Stop) {
+    if !address.ip().is_loopback() {
+        warn!(
+            "figures are at http://{address}/metrics for every machine that reaches it; nobody has to log in for them"
+        );
+    }
+    let mut was_said = false;
+    loop {
+        let served = tokio::select! {
+            served = serve(address, probe.clone()) => served,
+            () = stop.stopped() => return,
+        };
+        if let Err(e) = served
+            && !was_said
+        {
+            warn!("{e:#}; it is tried again every {} s", AGAIN.as_secs());
+            was_said = true;
+        }
+        tokio::select! {
+            () = tokio::time::sleep(AGAIN) => {}
+            () = stop.stopped() => return,
+        }
+    }
+}
+
+async fn serve(address: SocketAddr, probe: Probe) -> Result<()> {
+    let listener = std::net::TcpListener::bind(address)
+        .with_context(|| format!("figures cannot be served at {address} (metrics.listen): is something else there?"))?;
+    listener.set_nonblocking(true)?;
+    info!("figures are at http://{}/metrics and /health", listener.local_addr()?);
+    let app = Router::new().route("/metrics", get(metrics)).route("/health", get(health)).with_state(probe);
+    http::patient(axum_server::from_tcp(listener)?).serve(app.into_make_service()).await?;
+    Ok(())
+}
+
+async fn metrics(State(probe): State<Probe>) -> Response {
+    match reading(move || exposition::text(&probe.figures())).await {
+        Some(Ok(text)) => ([(CONTENT_TYPE, exposition::CONTENT_TYPE)], text).into_response(),
+        _ => StatusCode::INTERNAL_SERVER_ERROR.into_response(),
+    }
+}
+
+/// 200 while it goes on by itself, also where something that it needs is away; 503 where a stage is stuck.
+async fn health(State(probe): State<Probe>) -> Response {
+    let Some(health) = reading(move || probe.health()).await else {
+        return StatusCode::INTERNAL_SERVER_ERROR.into_response();
+    };
+    let code = if health.status == "stuck" { StatusCode::SERVICE_UNAVAILABLE } else { StatusCode::OK };
+    (code, Json(health)).into_response()
+}
+
+/// The queue's file may be slow.
+async fn reading<R: Send + 'static>(f: impl FnOnce() -> R + Send + 'static) -> Option<R> {
+    tokio::task::spawn_blocking(f).await.ok()
+}

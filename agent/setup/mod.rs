@@ -1,0 +1,256 @@
+//! `inspectd setup`: a gateway's configuration out of a few answers, asked for at a terminal or given as flags, and checked.
+//!
+//! Guarantees: nothing is written before all of it was found possible; a configuration that somebody has made is never lost; secrets
+//! come into files of their own that root alone can read, and what the service must read is copied to where it can.
+
+mod answers;
+mod ask;
+
+use std::fs;
+use std::io::IsTerminal as _;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use anyhow::{Context, Result, anyhow, bail};
+use jiff::Timestamp;
+
+pub use answers::Camera;
+use answers::{Answers, Secret};
+use ask::Person;
+
+use crate::cameras;
+use crate::check;
+use crate::config::Name;
+use crate::config::value::BrokerUrl;
+use crate::durable;
+use crate::exit::{Exit, OrExit};
+
+/// What comes with the package, and says nothing yet.
+const PRISTINE: &str = include_str!("../../config/gateway.toml");
+/// Where bundles of the package lie.
+const BUNDLE: &str = "/usr/share/inspectd/models/default";
+
+/// Arguments of `setup`.
+#[derive(clap::Args)]
+pub struct Args {
+    /// The configuration that is written.
+    #[arg(long, value_name = "FILE", default_value = "/etc/inspectd/inspectd.toml")]
+    config: PathBuf,
+    /// The plant or grid section: a level of every topic.
+    #[arg(long, value_name = "NAME")]
+    site: Option<String>,
+    /// This gateway, unique in the site; the machine's name where nothing else is said.
+    #[arg(long, value_name = "NAME")]
+    gateway: Option<String>,
+    /// The broker: mqtt://HOST:PORT, mqtts:// for TLS, ws:// or wss:// for WebSocket.
+    #[arg(long, value_name = "URL")]
+    broker: Option<String>,
+    /// User name at the broker.
+    #[arg(long)]
+    user: Option<String>,
+    /// File with the password in its first line; it is copied.
+    #[arg(long, value_name = "FILE", requires = "user")]
+    password_file: Option<PathBuf>,
+    /// With TLS: authorities that may vouch for the broker, in PEM; copied.
+    #[arg(long, value_name = "FILE")]
+    ca_file: Option<PathBuf>,
+    /// With TLS: our certificate in PEM, for a broker that wants one; copied.
+    #[arg(long, value_name = "FILE", requires = "key_file")]
+    cert_file: Option<PathBuf>,
+    /// The key of the certificate, in PEM; copied.
+    #[arg(long, value_name = "FILE", requires = "cert_file")]
+    key_file: Option<PathBuf>,
+    /// A camera: rtsp://[USER:PASSWORD@]HOST/PATH, /dev/…, a folder's path, genicam:ID, or synthetic. May be given several times.
+    #[arg(long = "camera", value_name = "[NAME=]SOURCE")]
+    cameras: Vec<String>,
+    /// The model.
+    #[arg(long, value_name = "DIR", default_value = BUNDLE)]
+    bundle: PathBuf,
+    /// Folder for what must outlive a restart.
+    #[arg(long, value_name = "DIR", default_value = "/var/lib/inspectd")]
+    state: PathBuf,
+    /// Ask nothing: without --camera all cameras that are found are taken.
+    #[arg(long)]
+    yes: bool,
+    /// Write another configuration in place of the one that is there, which is kept beside it.
+    #[arg(long)]
+    replace: bool,
+    /// Do not run `check` at the end.
+    #[arg(long)]
+    no_check: bool,
+}
+
+/// Asks, writes, checks.
+///
+/// # Errors
+/// An answer is missing or impossible, a configuration is there already, or a file cannot be written.
+pub fn run(args: &Args) -> Result<ExitCode> {
+    let is_asked = !args.yes && std::io::stdin().is_terminal() && std::io::stderr().is_terminal();
+    let person = is_asked.then(Person::new);
+    ready(args)?;
+    let (answers, mut secrets, copies) = collect(args, person.as_ref())?;
+    let text = answers.file().or_exit(Exit::Usage)?;
+    secrets.extend(answers.cameras.iter().filter_map(|camera| camera.secret.clone()));
+    write(args, &text, &secrets, &copies).or_exit(Exit::CannotCreate)?;
+    println!("{} is written.", args.config.display());
+    let code = if args.no_check { ExitCode::SUCCESS } else { check::run(&args.config)? };
+    if code == ExitCode::SUCCESS {
+        println!("Now start it: systemctl enable --now inspectd");
+    } else {
+        println!(
+            "It is written all the same. Put right what is WRONG, and look again with: inspectd check --config {}",
+            args.config.display()
+        );
+    }
+    Ok(code)
+}
+
+/// That the file may be written, before anybody is asked anything.
+fn ready(args: &Args) -> Result<()> {
+    let path = args.config.display();
+    match fs::read_to_string(&args.config) {
+        Ok(text) if text == PRISTINE || args.replace => {}
+        Ok(_) => {
+            return Err(anyhow!(
+                "there is a configuration at {path}: change it by hand, or give --replace for another one (it is kept beside it)"
+            ))
+            .or_exit(Exit::CannotCreate);
+        }
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => {}
+        Err(e) => {
+            return Err(e).with_context(|| format!("cannot read {path}: run it with sudo?")).or_exit(Exit::NoInput);
+        }
+    }
+    let probe = folder(&args.config).join(".setup");
+    fs::create_dir_all(folder(&args.config))
+        .and_then(|()| fs::write(&probe, ""))
+        .and_then(|()| fs::remove_file(&probe))
+        .with_context(|| format!("cannot write to {}: run it with sudo?", folder(&args.config).display()))
+        .or_exit(Exit::CannotCreate)
+}
+
+fn folder(path: &Path) -> &Path {
+    path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
+}
+
+/// What a file that is copied becomes: its place and its bytes.
+type Copied = (PathBuf, Vec<u8>);
+
+/// Answers and what goes with them, from flags and where one is missing from the person.
+fn collect(args: &Args, person: Option<&Person>) -> Result<(Answers, Vec<Secret>, Vec<Copied>)> {
+    let name = |text: &str| Name::new(text).map(drop);
+    let text =
+        |given: &Option<String>, question: &str, default: &str, check: &dyn Fn(&str) -> Result<(), String>| match (
+            given, person,
+        ) {
+            (Some(text), _) => Ok(text.clone()),
+            (None, Some(person)) => person.text(question, default, check),
+            (None, None) if !default.is_empty() => Ok(default.to_owned()),
+            (None, None) => Err(anyhow!("give --site, or run it at a terminal, where it asks")).or_exit(Exit::Usage),
+        };
+    let host = fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    let site = text(&args.site, "Site (plant or grid section; a level of every topic)", "", &name)?;
+    let gateway = text(&args.gateway, "This gateway, unique in the site", &answers::name_of(&host), &name)?;
+    let broker = |text: &str| BrokerUrl::new(text).map(drop);
+    let broker = text(&args.broker, "Broker", "mqtt://localhost:1883", &broker)?;
+    let mut secrets = Vec::new();
+    let read = |path: &PathBuf| {
+        fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display())).or_exit(Exit::NoInput)
+    };
+    let mut user = args.user.clone();
+    if let Some(path) = &args.password_file {
+        secrets.push(("mqtt-password".to_owned(), read(path)?.lines().next().unwrap_or_default().to_owned()));
+    } else if let Some(person) = person {
+        if user.is_none() {
+            user = person.perhaps("User name at the broker, or enter where it wants none")?;
+        }
+        if user.is_some() {
+            let password = person.password("Password (is not shown)")?;
+            if !password.is_empty() {
+                secrets.push(("mqtt-password".to_owned(), password));
+            }
+        }
+    }
+    let has_password = !secrets.is_empty();
+    let mut ca_file = args.ca_file.clone();
+    let is_secure = BrokerUrl::new(&broker).is_ok_and(|url| url.scheme().is_secure());
+    if let (true, None, Some(person)) = (is_secure, &ca_file, person) {
+        let question =
+            "File with the authority that vouches for the broker (PEM), or enter for those that this machine trusts";
+        ca_file = person.perhaps(question)?.map(PathBuf::from);
+    }
+    if let Some(path) = &args.key_file {
+        secrets.push(("mqtt-key".to_owned(), read(path)?));
+    }
+    let mut copies = Vec::new();
+    let mut copy = |from: Option<&PathBuf>, name: &str| -> Result<Option<PathBuf>> {
+        let Some(from) = from else { return Ok(None) };
+        let to = folder(&args.config).join(name);
+        copies.push((to.clone(), read(from)?.into_bytes()));
+        Ok(Some(to))
+    };
+    let (ca_file, cert_file) = (copy(ca_file.as_ref(), "ca.pem")?, copy(args.cert_file.as_ref(), "cert.pem")?);
+    let answers = Answers {
+        site,
+        gateway,
+        broker,
+        user,
+        has_password,
+        ca_file,
+        cert_file,
+        bundle: args.bundle.clone(),
+        state_dir: args.state.clone(),
+        cameras: cameras_of(args, person)?,
+    };
+    Ok((answers, secrets, copies))
+}
+
+fn cameras_of(args: &Args, person: Option<&Person>) -> Result<Vec<Camera>> {
+    let mut all: Vec<Camera> = Vec::new();
+    for text in &args.cameras {
+        let taken: Vec<String> = all.iter().map(|camera| camera.name.clone()).collect();
+        all.push(answers::camera(text, &taken).context("--camera").or_exit(Exit::Usage)?);
+    }
+    if !all.is_empty() {
+        return Ok(all);
+    }
+    eprintln!("Looking for cameras …");
+    let (found, missing) = cameras::found();
+    if let Some(missing) = missing {
+        eprintln!("GigE Vision and USB3 Vision cameras are not looked for: {missing}");
+    }
+    match person {
+        Some(person) => person.cameras(&found),
+        None if found.is_empty() => {
+            Err(anyhow!("no camera was found: give --camera (see `inspectd setup --help`)")).or_exit(Exit::Unavailable)
+        }
+        None => Ok(found.iter().map(cameras::as_answer).collect()),
+    }
+}
+
+/// Certificates and secrets first: the configuration names them.
+fn write(args: &Args, text: &str, secrets: &[Secret], copies: &[Copied]) -> Result<()> {
+    let folder = folder(&args.config);
+    for (path, bytes) in copies {
+        durable::write(path, bytes)?;
+    }
+    let dir = folder.join("secrets");
+    if !secrets.is_empty() {
+        fs::create_dir_all(&dir).with_context(|| format!("cannot make {}", dir.display()))?;
+        fs::set_permissions(&dir, fs::Permissions::from_mode(0o700))?;
+    }
+    for (name, secret) in secrets {
+        durable::write_private(&dir.join(name), format!("{}\n", secret.trim_end()).as_bytes())?;
+    }
+    if args.replace && args.config.exists() {
+        let stamp = Timestamp::now().strftime("%Y%m%dT%H%M%SZ");
+        let kept = folder.join(format!("inspectd.toml.before-{stamp}"));
+        if kept.exists() {
+            bail!("{} is there already", kept.display());
+        }
+        fs::copy(&args.config, &kept).with_context(|| format!("cannot keep the old one as {}", kept.display()))?;
+        println!("The configuration that was there is kept as {}.", kept.display());
+    }
+    durable::write(&args.config, text.as_bytes())
+}
