@@ -64,6 +64,8 @@ pub struct Config {
     #[serde(default)]
     pub limits: Limits,
     /// At least one camera.
+    #[serde(default)]
+    #[schemars(required)]
     pub cameras: Vec<CameraConfig>,
 }
 
@@ -328,7 +330,7 @@ impl Config {
             error(e.inner().span(), key, e.inner().message().trim_end().to_owned())
         })?;
         if config.cameras.is_empty() {
-            return Err(error(None, "cameras: ".into(), "at least one [[cameras]] is needed".into()));
+            return Err(error(None, "cameras: ".into(), "at least one [[cameras]] is needed; `inspectd cameras list` shows what is connected, `inspectd setup` writes it".into()));
         }
         if SITE_LEVELS.contains(&config.gateway.name.as_str()) {
             let start = text.find("[gateway]").unwrap_or(0);

@@ -19,6 +19,7 @@ use crate::extract::{self, Wish};
 use crate::model::bundle::Bundle;
 use crate::model::extract::{Base, store, table};
 use crate::model::runtime::Environment;
+use crate::system;
 
 /// What the kept bundle was extracted for.
 #[derive(Debug, PartialEq, Serialize, Deserialize)]
@@ -30,6 +31,9 @@ struct Order {
     input: Option<u32>,
     threads: usize,
     agent: String,
+    /// What it was measured on.
+    #[serde(default)]
+    processor: String,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -166,6 +170,8 @@ fn order(want: &Want, base: &Base) -> Order {
         input: want.input,
         threads: want.threads,
         agent: env!("CARGO_PKG_VERSION").into(),
+        // A state folder may have moved to other hardware.
+        processor: system::processor(),
     }
 }
 

@@ -35,6 +35,7 @@ pub mod outbox;
 pub mod pipeline;
 pub mod publish;
 pub mod pulse;
+pub mod reference;
 pub mod reload;
 pub mod report;
 pub mod rig;

@@ -90,6 +90,7 @@ enum Command {
 }
 
 fn main() -> ExitCode {
+    keep_to_ourselves();
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(e) => {
@@ -104,6 +105,13 @@ fn main() -> ExitCode {
             ExitCode::from(exit::code(&error).unwrap_or(exit::Exit::Software) as u8)
         }
     }
+}
+
+/// ONNX Runtime is told not to speak to its maker, before it is loaded; a process that is started from here inherits it.
+#[allow(unsafe_code)]
+fn keep_to_ourselves() {
+    // SAFETY: this is the first thing that the process does; there is no other thread that could read the environment meanwhile.
+    unsafe { std::env::set_var(model::runtime::SILENT, "1") };
 }
 
 fn dispatch(command: Command) -> Result<ExitCode> {

@@ -2,7 +2,7 @@
 
 use std::io::Write as _;
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 use clap::ValueEnum;
 use schemars::{Schema, schema_for};
 
@@ -14,6 +14,7 @@ use crate::command::{
 use crate::config::Config;
 use crate::model::bundle::Manifest;
 use crate::mqtt::payload::{Alarm, AlarmEvent, CameraState, FrameResult, GatewayState, Reply};
+use crate::reference;
 use crate::taught::Lesson;
 use crate::update::admission::Desired;
 use crate::update::release;
@@ -24,6 +25,9 @@ use crate::update::reported::Reported;
 pub struct Args {
     /// What to describe.
     name: Name,
+    /// The configuration as a reference in Markdown, for people.
+    #[arg(long)]
+    markdown: bool,
 }
 
 /// What has a schema.
@@ -81,6 +85,8 @@ pub enum Name {
     Reload,
     /// `…/commands/trigger/{id}`
     Trigger,
+    /// `…/commands/snapshot/{id}`
+    Snapshot,
     /// `inspect/v1/{site}/taught/{class}`
     Lesson,
     /// `…/model/desired`
@@ -122,7 +128,7 @@ pub fn schema(name: Name) -> Schema {
         Name::Approve => schema_for!(Approve),
         Name::Rollback => schema_for!(Rollback),
         Name::Reload => schema_for!(Reload),
-        Name::Trigger => schema_for!(Trigger),
+        Name::Trigger | Name::Snapshot => schema_for!(Trigger),
         Name::Reported => schema_for!(Reported),
         Name::Lesson => schema_for!(Lesson),
         Name::Desired => schema_for!(Desired),
@@ -138,7 +144,14 @@ pub fn schema(name: Name) -> Schema {
 /// # Errors
 /// None that a user could cause.
 pub fn run(args: &Args) -> Result<()> {
-    let text = serde_json::to_string_pretty(&schema(args.name))?;
+    let schema = schema(args.name);
+    let text = if args.markdown {
+        let is_config = matches!(args.name, Name::Config);
+        ensure!(is_config, "--markdown is for the configuration: inspectd schema config --markdown");
+        reference::markdown(schema.as_value()).trim_end().to_owned()
+    } else {
+        serde_json::to_string_pretty(&schema)?
+    };
     let _ = writeln!(std::io::stdout(), "{text}"); // a reader that has gone (`| head`) is no reason to panic
     Ok(())
 }

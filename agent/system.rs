@@ -50,6 +50,18 @@ impl SystemState {
     }
 }
 
+/// What kind of processor it has, as far as Linux says so.
+#[must_use]
+pub fn processor() -> String {
+    let cpus = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    let value = |line: &str| Some(line.split_once(':')?.1.trim().to_owned());
+    // x86 names it; of ARM the board says more than the numbers of its cores.
+    let named = cpus.lines().find(|line| line.starts_with("model name")).and_then(value);
+    let board =
+        || fs::read_to_string("/proc/device-tree/model").ok().map(|text| text.trim_end_matches('\0').to_owned());
+    named.or_else(board).unwrap_or_default()
+}
+
 /// The hottest zone; millidegrees in a file each. What no silicon has is a sensor that is broken.
 fn temperature(zones: &Path) -> Option<f32> {
     let zones = fs::read_dir(zones).ok()?.filter_map(Result::ok);

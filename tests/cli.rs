@@ -167,3 +167,14 @@ fn collect(dir: &std::path::Path, files: &mut Vec<std::path::PathBuf>) {
         }
     }
 }
+
+/// ONNX Runtime's own build notes each start in the home folder, and sends it to its maker, unless it is told not to.
+#[test]
+fn the_runtime_keeps_to_itself() {
+    let home = tempfile::tempdir().unwrap();
+    let mut bench = Command::new(INSPECTD);
+    bench.args(["bench", "--seconds", "2", "--json", "--bundle"]).arg(bundle());
+    let out = bench.env("HOME", home.path()).env_remove("ORT_DISABLE_TELEMETRY").output().unwrap();
+    assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
+    assert_eq!(std::fs::read_dir(home.path()).unwrap().count(), 0);
+}

@@ -99,3 +99,70 @@ fn a_broker_and_a_camera_that_are_away_are_waited_for() {
     assert!(longest.max(last.elapsed()) < Duration::from_secs(5));
     assert!(daemon.terminate(5).success());
 }
+
+/// Two cameras as quick as they can be, each picture of which may raise alarms.
+const BUSY: &str = r#"
+[alarm]
+max_active = 50
+clear_after = 1
+[[cameras]]
+name = "steel"
+source.synthetic = { seed = 1, rate = 200.0, width = 640, height = 480, speed = 320.0, defects_per_frame = 0.5 }
+[[cameras]]
+name = "boards"
+source.synthetic = { scene = "boards", seed = 2, rate = 200.0, width = 640, height = 480, speed = 640.0, defects_per_frame = 0.5 }
+"#;
+
+/// 100 times with `INSPECTD_SOAK=1`, otherwise 3.
+#[test]
+fn a_stop_at_full_load_is_quick_and_loses_nothing() {
+    let (broker, dir) = (Broker::start(), tempfile::tempdir().unwrap());
+    let path = config(dir.path(), &broker.url(), BUSY);
+    let events = broker.subscribe("inspect/v1/test/gw/events");
+    let rounds = if soak() { 100 } else { 3 };
+    let mut times = Vec::new();
+    for round in 0..rounds {
+        let before = events.count();
+        let daemon = Daemon::start(&path);
+        eventually(60, "alarms come", || (events.count() > before + 5).then_some(()));
+        // At another moment of the work each time.
+        std::thread::sleep(Duration::from_millis(37 * round % 500));
+        let asked = Instant::now();
+        let log = daemon.log_handle();
+        assert_eq!(daemon.terminate(5).code(), Some(0), "round {round}");
+        times.push(asked.elapsed().as_secs_f64());
+        // Each picture is accounted for, but for one that waited in the slot of its camera.
+        let both = || Some(log()).filter(|text| text.matches(" pictures: ").count() == 2);
+        let text = eventually(5, "both summaries", both);
+        let lines: Vec<&str> = text.lines().filter(|line| line.contains(" pictures: ")).collect();
+        for line in lines {
+            let tail = line.split("INFO").nth(1).unwrap().split(';').next().unwrap();
+            let numbers: Vec<u64> = tail.split_whitespace().filter_map(|word| word.parse().ok()).collect();
+            let [captured, inspected, none, dropped] = numbers[..] else { panic!("{line}") };
+            assert!(captured - inspected - none - dropped <= 1, "{line}");
+        }
+    }
+    times.sort_by(f64::total_cmp);
+    // What could not be sent in the time of the last stop is sent after the next start.
+    let daemon = Daemon::start(&path);
+    let counts = || broker.retained("inspect/v1/test/gw/state").filter(|state| state["online"] == true);
+    eventually(60, "all is sent", || counts().filter(|state| state["outbox"]["queued"].as_u64() < Some(10)));
+    assert!(daemon.terminate(5).success());
+    let state = broker.retained("inspect/v1/test/gw/state").unwrap();
+    let count = |key: &str| state["outbox"][key].as_u64().unwrap();
+    assert_eq!((count("dropped"), count("dead")), (0, 0), "{state}");
+    let mut seqs: Vec<u64> = events.json().iter().map(|event| event["seq"].as_u64().unwrap()).collect();
+    let all = seqs.len();
+    seqs.sort_unstable();
+    seqs.dedup();
+    println!(
+        "{rounds} stops: {:.2} s (median), {:.2} s (most); {} events, {} of them twice, {} waited at the end",
+        times[times.len() / 2],
+        times[times.len() - 1],
+        seqs.len(),
+        all - seqs.len(),
+        count("queued"),
+    );
+    assert_eq!(count("queued"), 0, "the last stop had nothing left to send");
+    assert_eq!((seqs[0], *seqs.last().unwrap()), (1, seqs.len() as u64), "no number is missing");
+}

@@ -87,10 +87,7 @@ impl Office {
                 Ok(()) => receipts.into_iter().for_each(|receipt| {
                     let _ = answered.try_send(receipt); // one that finds no room comes again
                 }),
-                Err(e) => warn!(
-                    command = order::TRIGGER,
-                    id, "its reply cannot be kept, the broker will send it again: {e:#}"
-                ),
+                Err(e) => warn!(command, id, "its reply cannot be kept, the broker will send it again: {e:#}"),
             }
         })
         .with_picture(command == order::SNAPSHOT);

@@ -36,15 +36,20 @@ pub fn places() -> Vec<PathBuf> {
     places
 }
 
+/// What must be `1` in the environment before the library is loaded: its build for Linux otherwise tells its maker's server about the
+/// machine at each start, writes a device's number into the home folder, and takes no other word for it.
+pub const SILENT: &str = "ORT_DISABLE_TELEMETRY";
+
 /// Loads the library, unless that was done before.
 ///
 /// # Errors
-/// It is in none of the places, or cannot be loaded.
+/// It is in none of the places, or cannot be loaded, or would not keep to itself.
 pub fn load(configured: Option<&Path>) -> Result<Environment> {
     let mut slot = ENVIRONMENT.lock().unwrap_or_else(PoisonError::into_inner);
     if let Some(environment) = slot.as_ref() {
         return Ok(environment.clone());
     }
+    ensure!(std::env::var_os(SILENT).is_some_and(|value| value == "1"), "set {SILENT}=1 before ONNX Runtime is loaded");
     let places = configured.map_or_else(places, |path| vec![path.to_path_buf()]);
     let Some(path) = places.iter().find(|path| path.is_file()) else {
         let looked: Vec<_> = places.iter().map(|p| p.display().to_string()).collect();

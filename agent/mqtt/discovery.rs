@@ -65,7 +65,7 @@ pub fn device(prefix: &str, site: &str, gateway: &str, cameras: &[&str]) -> (Str
             format!("camera_{key}"),
             json!({
                 "platform": "binary_sensor", "name": format!("Camera {camera}"), "device_class": "connectivity",
-                "state_topic": state, "value_template": "{{ 'ON' if value_json.state == 'streaming' else 'OFF' }}",
+                "state_topic": state, "value_template": "{{ 'OFF' if value_json.state in ['opening', 'reconnecting'] else 'ON' }}",
             }),
         );
         add(

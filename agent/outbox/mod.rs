@@ -326,8 +326,9 @@ impl Outbox {
     pub fn set_aside(&self, id: i64, reason: &str) -> Result<()> {
         let mut connection = self.lock();
         let transaction = connection.transaction()?;
+        // Of an empty payload `substr` makes NULL.
         transaction.execute(
-            "INSERT OR REPLACE INTO dead (id, topic, payload, reason) SELECT id, topic, substr(payload, 1, ?3), ?2 FROM messages WHERE id = ?1",
+            "INSERT OR REPLACE INTO dead (id, topic, payload, reason) SELECT id, topic, coalesce(substr(payload, 1, ?3), x''), ?2 FROM messages WHERE id = ?1",
             params![id, reason, DEAD_BYTES],
         )?;
         let removed = transaction.execute("DELETE FROM messages WHERE id = ?1", [id])?;

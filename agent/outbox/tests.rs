@@ -393,3 +393,29 @@ fn a_salvage_that_was_cut_off_is_done_again_or_finished() {
     std::fs::rename(&path, &salvaged).unwrap();
     assert_eq!(assert_adds_up(&Outbox::open(dir.path(), quota).unwrap()).queued, kept);
 }
+
+/// An alarm that is over is taken off the broker by an empty message, which an access list may refuse like any other.
+#[test]
+fn an_empty_message_can_be_set_aside() {
+    let dir = tempfile::tempdir().unwrap();
+    let outbox = Outbox::open(dir.path(), QUOTA).unwrap();
+    push(&outbox, Kind::Alarm, b"");
+    let id = outbox.peek(Lane::Backlog, 0, 9).unwrap()[0].id;
+    outbox.set_aside(id, "refused").unwrap();
+    let counts = outbox.counts().unwrap();
+    assert_eq!((counts.dead, counts.queued), (1, 0));
+    assert_adds_up(&outbox);
+}
+
+#[test]
+fn the_oldest_message_has_an_age() {
+    let dir = tempfile::tempdir().unwrap();
+    let outbox = Outbox::open(dir.path(), QUOTA).unwrap();
+    assert_eq!(outbox.oldest().unwrap(), None);
+    push(&outbox, Kind::Event, b"one");
+    assert!(outbox.oldest().unwrap().unwrap() < Duration::from_secs(5));
+    outbox.lock().execute("UPDATE messages SET at = unixepoch() - 3600", []).unwrap();
+    push(&outbox, Kind::Event, b"two");
+    let age = outbox.oldest().unwrap().unwrap();
+    assert!((3600..3605).contains(&age.as_secs()), "{age:?}");
+}

@@ -66,6 +66,12 @@ impl Daemon {
         self.log.lock().unwrap().join("\n")
     }
 
+    /// Reads the log also when the daemon is gone.
+    pub fn log_handle(&self) -> impl Fn() -> String + use<> {
+        let log = Arc::clone(&self.log);
+        move || log.lock().unwrap().join("\n")
+    }
+
     #[track_caller]
     pub fn wait_for_log(&self, seconds: u64, text: &str) {
         eventually(seconds, &format!("log line with {text:?} in:\n{}", self.log()), || {
