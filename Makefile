@@ -4,9 +4,10 @@
 # make soak    the long tests
 # make model   trains the base model and makes models/base and models/default; SMOKE=1 proves in a minute that it would
 # make deb     target/debian/inspectd_*.deb, for this release of Debian or Ubuntu
+# make package-test   installs, starts, upgrades, removes and purges it on a fresh Debian under systemd
 # make fuzz    what comes from outside, under libFuzzer; SECONDS_EACH=n for each of the targets
 # Each does its own set-up; see scripts/setup.
-.PHONY: build demo test soak model deb fuzz
+.PHONY: build demo test soak model deb package-test fuzz
 SHELL := /bin/bash
 CARGO ?= cargo
 
@@ -39,6 +40,11 @@ model:
 deb: build
 	@scripts/setup deb
 	@scripts/deb
+
+# The package on a fresh Debian in namespaces; needs root, debootstrap and Debian's archive.
+package-test: deb
+	@scripts/setup package
+	@tests/package.sh
 
 fuzz:
 	@scripts/setup build

@@ -41,6 +41,7 @@ mod teaching;
 mod training;
 mod transport;
 mod triggers;
+mod units;
 mod update_faults;
 mod updates;
 mod views;

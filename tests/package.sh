@@ -60,22 +60,33 @@ mkdir "$root/sys/fs/cgroup/systemd"
 mount -t cgroup -o none,name=systemd cgroup "$root/sys/fs/cgroup/systemd"
 ip link set lo up
 rm -rf "$root"/usr/lib/systemd/system/*.target.wants "$root"/etc/systemd/system/*.wants
-mkdir -p "$root/var/log/journal"
+cat >"$root/etc/systemd/system/bare.target" <<'T'
+[Unit]
+DefaultDependencies=no
+Requires=systemd-journald.socket systemd-journald.service
+After=systemd-journald.service
+T
+mkdir -p "$root/var/log/journal" "$root/before"
+# Not chroot: a process in one may make no user namespaces, which PrivateUsers= needs.
+cd "$root"
+pivot_root . before
+umount -l /before
 mount --make-rshared /
-exec env -i container=docker PATH=/usr/sbin:/usr/bin:/sbin:/bin chroot "$root" /lib/systemd/systemd --system --unit=multi-user.target \
-  --show-status=0 --log-target=journal
+exec env -i container=docker PATH=/usr/sbin:/usr/bin:/sbin:/bin /lib/systemd/systemd --system --unit=bare.target --show-status=0 \
+  --log-target=journal
 BOOT
 unshare --mount --pid --net --ipc --uts --fork --kill-child bash "$work/boot.sh" "$root" "$data" >"$work/boot.log" 2>&1 &
 boot=$!
-trap 'kill $boot 2>/dev/null || true; wait $boot 2>/dev/null || true' EXIT
 first=
+# With the first process of the namespace all of it ends.
+trap 'kill -9 ${first:-$boot} 2>/dev/null || true; wait "$boot" 2>/dev/null || true' EXIT
+enter() { nsenter -t "$first" -m -p -n -i -u -r -w "$@"; }
 for _ in $(seq 100); do
-  first=$(pgrep -P "$boot" -f systemd | head -n 1 || true)
-  [ -n "$first" ] && [ -S "$root/../root/run/systemd/private" ] 2>/dev/null && break
-  [ -n "$first" ] && nsenter -t "$first" -m -p chroot "$root" systemctl is-system-running 2>/dev/null | grep -qE 'running|degraded' && break
+  first=$(pgrep -P "$boot" || true)
+  [ -n "$first" ] && enter /usr/bin/systemctl is-system-running 2>/dev/null | grep -qE 'running|degraded' && break
   sleep 0.2
 done
 [ -n "$first" ] || { cat "$work/boot.log"; fail "systemd does not start"; }
-say "systemd runs: $(nsenter -t "$first" -m -p -n chroot "$root" systemctl --version | head -n 1)"
-nsenter -t "$first" -m -p -n -i -u chroot "$root" env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin DEBIAN_FRONTEND=noninteractive LC_ALL=C.UTF-8 \
+say "systemd runs: $(enter /usr/bin/systemctl --version | head -n 1)"
+enter /usr/bin/env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin DEBIAN_FRONTEND=noninteractive LC_ALL=C.UTF-8 \
   bash /packages/package-inside.sh
