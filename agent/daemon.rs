@@ -54,6 +54,8 @@ use crate::verdict::scorecard::Scorecard;
 const VERDICTS: usize = 4;
 /// Results on their way to the session.
 const RESULTS: usize = 256;
+/// Files and connections that may be open, where the system allows it: cameras must find room whoever reads figures.
+const FILES: u64 = 16_384;
 /// The session's last words take at most this long.
 const FAREWELL: Duration = Duration::from_millis(4500);
 
@@ -74,6 +76,7 @@ pub struct Args {
 /// Something that it cannot start without is missing: the bundle, the runtime, the state folder.
 pub fn run(path: &Path) -> Result<()> {
     let config = Config::read(path).or_exit(Exit::Config)?;
+    let _ = rlimit::increase_nofile_limit(FILES); // with fewer it goes as well
     let tokio = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     // From the beginning: who asks for a reload too early must not end the agent by it.
     let hang_up = tokio.block_on(async { HangUp::new() })?;

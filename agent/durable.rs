@@ -1,8 +1,8 @@
 //! Small files that are there whole or not at all.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File, OpenOptions, Permissions};
 use std::io::Write as _;
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
 use std::path::Path;
 
 use anyhow::{Context, Result};
@@ -13,7 +13,15 @@ use anyhow::{Context, Result};
 /// # Errors
 /// The disk refuses. Then the old one is there, or the new one where only the folder could not be synced.
 pub fn write(path: &Path, bytes: &[u8]) -> Result<()> {
-    write_as(path, bytes, 0o666)
+    write_as(path, bytes, None)
+}
+
+/// The same for what everybody may read, whatever the process's umask.
+///
+/// # Errors
+/// As [`write`].
+pub fn write_public(path: &Path, bytes: &[u8]) -> Result<()> {
+    write_as(path, bytes, Some(0o644))
 }
 
 /// The same for what nobody else may read.
@@ -21,17 +29,20 @@ pub fn write(path: &Path, bytes: &[u8]) -> Result<()> {
 /// # Errors
 /// As [`write`].
 pub fn write_private(path: &Path, bytes: &[u8]) -> Result<()> {
-    write_as(path, bytes, 0o600)
+    write_as(path, bytes, Some(0o600))
 }
 
-fn write_as(path: &Path, bytes: &[u8], mode: u32) -> Result<()> {
+fn write_as(path: &Path, bytes: &[u8], mode: Option<u32>) -> Result<()> {
     let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let mut name = path.file_name().unwrap_or_default().to_owned();
     name.push(".new");
     let new = folder.join(name);
     let written = fs::create_dir_all(folder).and_then(|()| {
         let _ = fs::remove_file(&new); // of a time before that was cut off, perhaps with another mode
-        let mut file = OpenOptions::new().write(true).create_new(true).mode(mode).open(&new)?;
+        let mut file = OpenOptions::new().write(true).create_new(true).mode(mode.unwrap_or(0o666)).open(&new)?;
+        if let Some(mode) = mode {
+            file.set_permissions(Permissions::from_mode(mode))?;
+        }
         file.write_all(bytes)?;
         file.sync_all()?;
         fs::rename(&new, path)?;

@@ -43,6 +43,8 @@ pub struct Inspector {
 /// How long the parts took.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Times {
+    /// From capture until a worker took it.
+    pub queue: Duration,
     /// Crop, resize, normalise.
     pub prepare: Duration,
     /// The network, with decoding of its detections.
@@ -89,10 +91,11 @@ impl Inspector {
     /// The forward pass failed.
     pub fn look(&mut self, image: &Image, view: &View) -> Result<Placement> {
         let begun = Instant::now();
+        self.times = Times::default();
         preprocess::prepare(image, view, &self.spec, &mut self.input)?;
         let prepared = Instant::now();
         self.session.run(&self.input, &mut self.forward)?;
-        self.times = Times { prepare: prepared - begun, forward: prepared.elapsed(), judge: Duration::ZERO };
+        self.times = Times { prepare: prepared - begun, forward: prepared.elapsed(), ..Times::default() };
         Ok(self.input.placement.clone())
     }
 

@@ -25,15 +25,21 @@ pub fn init(daemon: bool) {
         ["ort=warn", "rumqttc=off"].iter().filter_map(|d| d.parse().ok()).fold(filter, EnvFilter::add_directive);
     let registry = tracing_subscriber::registry().with(filter);
     let lines = fmt::layer().with_writer(std::io::stderr);
-    // systemd sets it where the journal reads our stderr; a shell below may have inherited it, with a terminal in between.
     let is_terminal = std::io::stderr().is_terminal();
-    let result = if std::env::var_os("JOURNAL_STREAM").is_some() && !is_terminal {
+    let result = if is_journal() {
         registry.with(lines.with_ansi(false).event_format(Journal)).try_init()
     } else {
         registry.with(lines.with_target(false).with_ansi(is_terminal)).try_init()
     };
     // A second call, in tests, keeps the first logger.
     drop(result);
+}
+
+/// systemd says device and inode of what the journal reads; a program below may have inherited that, with another stderr.
+fn is_journal() -> bool {
+    let Ok(said) = std::env::var("JOURNAL_STREAM") else { return false };
+    let Ok(about) = rustix::fs::fstat(std::io::stderr()) else { return false };
+    said == format!("{}:{}", about.st_dev, about.st_ino)
 }
 
 /// `<4>message camera=line-1`: the priority of syslog(3), which systemd takes off each line (`SyslogLevelPrefix=`).

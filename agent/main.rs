@@ -27,7 +27,7 @@ enum Command {
     /// Write this gateway's configuration out of a few answers, and check it.
     #[command(
         after_help = "Example:\n  sudo inspectd setup\n  sudo inspectd setup --yes --site plant-1 --broker mqtt://10.0.0.1:1883 \\\n    \
-        --camera gate=rtsp://viewer:secret@10.0.0.20/stream1"
+        --camera gate=rtsp://viewer@10.0.0.20/stream1 --camera-password-file gate=password.txt"
     )]
     Setup(Box<setup::Args>),
     /// Check configuration, bundle, runtime, cameras and broker, a line each.

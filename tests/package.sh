@@ -34,6 +34,8 @@ if [ -n "${PREVIOUS:-}" ]; then
 else
   rm -rf "$work/old" && dpkg-deb -R "$new" "$work/old"
   sed -i 's/^Version: .*/Version: 0.0.9-1/' "$work/old/DEBIAN/control"
+  # Files that the next version changes: nobody may be asked about them.
+  echo '# of old' | tee -a "$work/old/etc/inspectd/inspectd.example.toml" >>"$work/old/usr/share/inspectd/gateway.toml"
   dpkg-deb -b "$work/old" "$root/packages/old.deb" >/dev/null
 fi
 cp tests/package-inside.sh "$root/packages/"

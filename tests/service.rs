@@ -143,12 +143,11 @@ fn a_stop_at_full_load_is_quick_and_loses_nothing() {
         }
     }
     times.sort_by(f64::total_cmp);
-    // What could not be sent in the time of the last stop is sent after the next start.
-    let daemon = Daemon::start(&path);
+    // What could not be sent in the time of the last stop is sent after the next start, with cameras that show nothing.
+    let daemon = Daemon::start(&config(dir.path(), &broker.url(), &BUSY.replace("frame = 0.5", "frame = 0.0")));
     let counts = || broker.retained("inspect/v1/test/gw/state").filter(|state| state["online"] == true);
-    eventually(60, "all is sent", || counts().filter(|state| state["outbox"]["queued"].as_u64() < Some(10)));
+    let state = eventually(60, "all is sent", || counts().filter(|state| state["outbox"]["queued"] == 0));
     assert!(daemon.terminate(5).success());
-    let state = broker.retained("inspect/v1/test/gw/state").unwrap();
     let count = |key: &str| state["outbox"][key].as_u64().unwrap();
     assert_eq!((count("dropped"), count("dead")), (0, 0), "{state}");
     let mut seqs: Vec<u64> = events.json().iter().map(|event| event["seq"].as_u64().unwrap()).collect();
@@ -156,13 +155,11 @@ fn a_stop_at_full_load_is_quick_and_loses_nothing() {
     seqs.sort_unstable();
     seqs.dedup();
     println!(
-        "{rounds} stops: {:.2} s (median), {:.2} s (most); {} events, {} of them twice, {} waited at the end",
+        "{rounds} stops: {:.2} s (median), {:.2} s (most); {} events, {} of them twice",
         times[times.len() / 2],
         times[times.len() - 1],
         seqs.len(),
         all - seqs.len(),
-        count("queued"),
     );
-    assert_eq!(count("queued"), 0, "the last stop had nothing left to send");
     assert_eq!((seqs[0], *seqs.last().unwrap()), (1, seqs.len() as u64), "no number is missing");
 }

@@ -11,6 +11,7 @@ use super::Stage;
 use super::histogram::{BOUNDS, Counts};
 use super::probe::{CameraFigures, Figures};
 use crate::health::Fault;
+use crate::outbox;
 
 /// The media type of [`text`].
 pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -132,22 +133,28 @@ impl Figures {
         out.counters("alarms_raised", "Alarms raised, by class.", raised)?;
         let active = self.active.iter().map(|(severity, count)| ([("severity", severity.as_str())], *count));
         out.gauges("alarms_active", "Alarms that are active.", active)?;
-        let outbox = self.outbox;
+        let readable = u64::from(self.outbox.is_some());
+        out.gauges("outbox_readable", "Whether the queue's file can be read.", [(NONE, readable)])?;
+        if let Some(outbox) = self.outbox {
+            Self::outbox(&outbox, self.oldest.unwrap_or_default().as_secs_f64(), out)?;
+        }
+        out.counters("broker_connections", "Connections to the broker.", [(NONE, self.broker.connections)])?;
+        let help = "How often another client of the same id took over.";
+        out.counters("broker_takeovers", help, [(NONE, self.broker.taken_over)])?;
+        out.gauges("broker_connected", "Whether the broker is there.", [(NONE, u64::from(self.is_connected))])
+    }
+
+    /// What cannot be read is left out: a zero would say that all is well.
+    fn outbox(outbox: &outbox::Counts, oldest: f64, out: &mut Families) -> Written {
         out.gauges("outbox_messages", "Messages that wait for the broker.", [(NONE, outbox.queued)])?;
-        let oldest = self.oldest.unwrap_or_default().as_secs_f64();
         out.gauges("outbox_oldest_seconds", "For how long the oldest has waited.", [(NONE, oldest)])?;
         let counted = [
             ("outbox_appended", "Messages ever appended.", outbox.appended),
             ("outbox_delivered", "Messages that the broker acknowledged.", outbox.delivered),
             ("outbox_dropped", "Messages given up because the queue was full.", outbox.dropped),
             ("outbox_dead", "Messages that the broker would never take.", outbox.dead),
-            ("broker_connections", "Connections to the broker.", self.broker.connections),
-            ("broker_takeovers", "How often another client of the same id took over.", self.broker.taken_over),
         ];
-        for (name, help, value) in counted {
-            out.counters(name, help, [(NONE, value)])?;
-        }
-        out.gauges("broker_connected", "Whether the broker is there.", [(NONE, u64::from(self.is_connected))])
+        counted.into_iter().try_for_each(|(name, help, value)| out.counters(name, help, [(NONE, value)]))
     }
 
     fn machine(&self, out: &mut Families) -> Written {
@@ -179,6 +186,7 @@ mod tests {
             cameras: [("line \"1\"\n".to_owned(), camera)].into(),
             latency: histogram.counts(),
             raised: [(("steel/*".to_owned(), Severity::Major), 3)].into(),
+            outbox: Some(outbox::Counts { appended: 4, delivered: 4, ..outbox::Counts::default() }),
             ..Figures::default()
         }
     }
@@ -200,6 +208,11 @@ mod tests {
             assert!(text.lines().any(|known| known == line), "{line} is not in\n{text}");
         }
         assert!(text.ends_with("# EOF\n"));
+        let unread = super::text(&Figures { outbox: None, ..figures() }).unwrap();
+        assert!(
+            unread.contains("inspectd_outbox_readable 0\n") && !unread.contains("inspectd_outbox_messages"),
+            "{unread}"
+        );
         assert!(!text.lines().any(|line| line.starts_with("inspectd_temperature")), "what is unknown is not zero");
         let sum = text.lines().find_map(|line| line.strip_prefix("inspectd_latency_seconds_sum ")).unwrap();
         assert!((sum.parse::<f64>().unwrap() - 11.009).abs() < 1e-9);

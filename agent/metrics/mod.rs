@@ -67,12 +67,11 @@ pub struct Meter {
 impl Meter {
     /// A frame has its verdict, and what follows from it was recorded in this time.
     pub fn frame(&self, verdict: &Verdict, recorded: Duration) {
-        if verdict.frame().is_none() {
-            return; // nothing was inspected
+        if verdict.frame().is_none() || verdict.no_verdict.is_some() {
+            return; // it was not inspected to the end
         }
         let (times, latency) = (verdict.times, Duration::from_secs_f32(verdict.latency.max(0.0)));
-        let inspected = times.prepare + times.forward + times.judge;
-        let spans = [latency.saturating_sub(inspected), times.prepare, times.forward, times.judge, recorded];
+        let spans = [times.queue, times.prepare, times.forward, times.judge, recorded];
         self.stages.iter().zip(spans).for_each(|(histogram, span)| histogram.add(span));
         self.latency.add(latency);
     }

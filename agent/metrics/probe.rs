@@ -62,8 +62,8 @@ pub struct Figures {
     pub raised: BTreeMap<(String, Severity), u64>,
     /// Alarms that are active.
     pub active: BTreeMap<Severity, u64>,
-    /// The queue.
-    pub outbox: Counts,
+    /// The queue; nothing where its file cannot be read.
+    pub outbox: Option<Counts>,
     /// For how long its oldest message has waited.
     pub oldest: Option<Duration>,
     /// The broker is there.
@@ -135,17 +135,23 @@ impl Probe {
             };
             (lane.name().to_string(), figures)
         });
+        let cameras = cameras.collect();
+        // Alarms wait for the book's lock: it is held for this alone.
+        let active = {
+            let book = self.book.lock().unwrap_or_else(PoisonError::into_inner);
+            book.by_severity()
+        };
         Figures {
             whose: self.whose.clone(),
             uptime: self.started.elapsed(),
             model: self.pipeline.model(),
-            cameras: cameras.collect(),
+            cameras,
             stages: self.meter.stages(),
             latency: self.meter.latency(),
             idle: self.pipeline.pulses.ages(),
             raised: self.meter.alarms(),
-            active: self.book.lock().unwrap_or_else(PoisonError::into_inner).by_severity(),
-            outbox: self.outbox.counts().unwrap_or_default(),
+            active,
+            outbox: self.outbox.counts().ok(),
             oldest: self.outbox.oldest().unwrap_or_default(),
             is_connected: self.outbox.is_online(),
             broker: self.status.get().0,

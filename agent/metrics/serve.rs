@@ -10,6 +10,7 @@ use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Json, Router};
+use tokio::sync::Semaphore;
 use tracing::{info, warn};
 
 use super::exposition;
@@ -52,27 +53,40 @@ async fn serve(address: SocketAddr, probe: Probe) -> Result<()> {
     listener.set_nonblocking(true)?;
     info!("figures are at http://{}/metrics and /health", listener.local_addr()?);
     let app = Router::new().route("/metrics", get(metrics)).route("/health", get(health)).with_state(probe);
-    http::patient(axum_server::from_tcp(listener)?).serve(app.into_make_service()).await?;
+    let mut server = http::patient(axum_server::from_tcp(listener)?);
+    // One question a connection, so that none is held for nothing.
+    server.http_builder().http1().keep_alive(false);
+    server.serve(app.into_make_service()).await?;
     Ok(())
 }
 
 async fn metrics(State(probe): State<Probe>) -> Response {
     match reading(move || exposition::text(&probe.figures())).await {
-        Some(Ok(text)) => ([(CONTENT_TYPE, exposition::CONTENT_TYPE)], text).into_response(),
-        _ => StatusCode::INTERNAL_SERVER_ERROR.into_response(),
+        Ok(Ok(text)) => ([(CONTENT_TYPE, exposition::CONTENT_TYPE)], text).into_response(),
+        Ok(Err(_)) => StatusCode::INTERNAL_SERVER_ERROR.into_response(),
+        Err(busy) => busy,
     }
 }
 
 /// 200 while it goes on by itself, also where something that it needs is away; 503 where a stage is stuck.
 async fn health(State(probe): State<Probe>) -> Response {
-    let Some(health) = reading(move || probe.health()).await else {
-        return StatusCode::INTERNAL_SERVER_ERROR.into_response();
+    let health = match reading(move || probe.health()).await {
+        Ok(health) => health,
+        Err(busy) => return busy,
     };
     let code = if health.status == "stuck" { StatusCode::SERVICE_UNAVAILABLE } else { StatusCode::OK };
     (code, Json(health)).into_response()
 }
 
-/// The queue's file may be slow.
-async fn reading<R: Send + 'static>(f: impl FnOnce() -> R + Send + 'static) -> Option<R> {
-    tokio::task::spawn_blocking(f).await.ok()
+/// The queue's file may be slow; who asks more often than it answers is told so, and takes no thread from the agent.
+async fn reading<R: Send + 'static>(f: impl FnOnce() -> R + Send + 'static) -> Result<R, Response> {
+    static READERS: Semaphore = Semaphore::const_new(2);
+    let Ok(permit) = READERS.try_acquire() else {
+        return Err((StatusCode::TOO_MANY_REQUESTS, "others are being answered\n").into_response());
+    };
+    let read = tokio::task::spawn_blocking(move || {
+        let _permit = permit;
+        f()
+    });
+    read.await.map_err(|_| StatusCode::INTERNAL_SERVER_ERROR.into_response())
 }

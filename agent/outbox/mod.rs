@@ -173,16 +173,19 @@ impl Outbox {
         schema::waiting(dir).with_context(|| format!("cannot read the outbox in {}", dir.display()))
     }
 
-    /// For how long the oldest message has waited; nothing where none waits.
+    /// For how long the oldest message has waited; nothing where none waits, or where that is not known.
     ///
     /// # Errors
     /// The file cannot be read.
     pub fn oldest(&self) -> Result<Option<Duration>> {
         let connection = self.lock();
-        let mut statement = connection.prepare_cached("SELECT unixepoch() - at FROM messages ORDER BY id LIMIT 1")?;
-        let age: Option<i64> = statement.query_row([], |row| row.get(0)).optional()?;
+        // Since when is not known of what came while the clock was not set.
+        let mut statement = connection.prepare_cached(
+            "SELECT CASE WHEN at > 1767225600 THEN unixepoch() - at END FROM messages ORDER BY id LIMIT 1",
+        )?;
+        let age: Option<Option<i64>> = statement.query_row([], |row| row.get(0)).optional()?;
         // A clock that was set back since then makes it no younger than now.
-        Ok(age.map(|age| Duration::from_secs(age.max(0) as u64)))
+        Ok(age.flatten().map(|age| Duration::from_secs(age.max(0) as u64)))
     }
 
     /// Why nothing can be recorded at the moment, if so.

@@ -63,10 +63,6 @@ const ONE_LANE: &str = "
         WHERE (kind = 2) = sizes.images);
 ";
 
-/// Of files that did not know when a message came: all of them just now.
-const UNDATED: &str =
-    "ALTER TABLE messages ADD COLUMN at INTEGER NOT NULL DEFAULT 0; UPDATE messages SET at = unixepoch();";
-
 /// Takes a state folder for this process, for as long as the file is held.
 ///
 /// # Errors
@@ -179,7 +175,14 @@ fn connect(path: &Path) -> Result<Connection> {
     };
     let lacks = |column: &str| -> rusqlite::Result<bool> { Ok(columns("id")? && !columns(column)?) };
     let lanes = if lacks("behind")? { ONE_LANE } else { "" };
-    let dates = if lacks("at")? { UNDATED } else { "" };
+    // Of files that did not know when a message came: all of them just now. As a default, since a change of each row would write all of a
+    // full queue once more, on a disk that may be full.
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+    let dates = if lacks("at")? {
+        format!("ALTER TABLE messages ADD COLUMN at INTEGER NOT NULL DEFAULT {now};")
+    } else {
+        String::new()
+    };
     connection.execute_batch(&format!("BEGIN; {lanes} {dates} {TABLES} COMMIT;"))?;
     Ok(connection)
 }

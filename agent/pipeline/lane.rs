@@ -241,7 +241,8 @@ impl Lane {
     pub(super) fn take(self: &Arc<Self>) -> Option<(Captured, Ticket)> {
         self.feed.take_with(|captured| {
             let number = self.tickets.fetch_add(1, Ordering::Relaxed);
-            (captured, Ticket { lane: Arc::clone(self), settings: self.settings.get(), number })
+            let taken = Instant::now();
+            (captured, Ticket { lane: Arc::clone(self), settings: self.settings.get(), taken, number })
         })
     }
 }
@@ -257,6 +258,7 @@ pub(super) struct Ticket {
     pub lane: Arc<Lane>,
     /// When it was taken.
     pub settings: Arc<Settings>,
+    pub taken: Instant,
     number: u64,
 }
 

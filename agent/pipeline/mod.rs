@@ -318,7 +318,10 @@ fn judge(inspector: &Inspector, captured: Captured, looked: Result<Looked, Strin
     let mut times = inspector.times;
     times.judge = begun.elapsed();
     let latency = match &captured {
-        Captured::Frame(frame) => frame.captured.elapsed().as_secs_f32(),
+        Captured::Frame(frame) => {
+            times.queue = ticket.taken.saturating_duration_since(frame.captured);
+            frame.captured.elapsed().as_secs_f32()
+        }
         Captured::Unreadable { .. } | Captured::Missed { .. } => 0.0,
     };
     let model = Arc::clone(&inspector.model);

@@ -60,8 +60,9 @@ impl Answers {
         ensure!(!self.cameras.is_empty(), "camera: at least one is needed");
         let path = |path: &PathBuf| quoted(&path.to_string_lossy());
         let mut out = String::from(
-            "# Written by `inspectd setup`; change it as you like. Every key there is: /usr/share/doc/inspectd/examples/inspectd.toml\n\
-             # After a change: inspectd check --config FILE, then systemctl reload inspectd.\n\n",
+            "# Written by `inspectd setup`; change it as you like. Every key there is: /etc/inspectd/inspectd.example.toml\n\
+             # After a change: inspectd check --config FILE, then systemctl reload inspectd (restart, where [gateway], [model],\n\
+             # [outbox], [update], [metrics] or a secret has changed).\n\n",
         );
         let _ = write!(
             out,
@@ -111,10 +112,11 @@ pub fn camera(text: &str, taken: &[String]) -> Result<Camera> {
     } else if source.starts_with('/') {
         (format!("folder = {{ path = {} }}", quoted(source)), None)
     } else {
+        // It may hold a password, which must not be shown.
+        let shown = if source.contains('@') { "that" } else { &format!("\"{}\"", source.escape_debug()) };
         bail!(
-            "\"{}\" is no camera: write rtsp://HOST/PATH, /dev/v4l/by-id/…, genicam:ID (see `inspectd cameras list`), the path of a \
-             folder from / on, or synthetic; with NAME= before it, it is called so",
-            source.escape_debug()
+            "{shown} is no camera: write rtsp://HOST/PATH, /dev/v4l/by-id/…, genicam:ID (see `inspectd cameras list`), the path of a \
+             folder from / on, or synthetic; with NAME= before it, it is called so"
         );
     };
     Ok(Camera { name, source, secret })
@@ -123,19 +125,48 @@ pub fn camera(text: &str, taken: &[String]) -> Result<Camera> {
 /// User and password go out of the address, and the password out of the file.
 fn rtsp(address: &str, name: &str) -> Result<(String, Option<Secret>)> {
     let (scheme, rest) = address.split_once("://").unwrap_or(("rtsp", address));
-    let (who, host) = rest.rsplit_once('@').map_or((None, rest), |(who, host)| (Some(who), host));
+    let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
+    let (who, host) = match rest[..end].rfind('@') {
+        Some(at) => (Some(&rest[..at]), &rest[at + 1..]),
+        // A slash in a password looks like the end of the host.
+        None if rest[..end].contains(':') && rest[end..].contains('@') && !is_port(&rest[..end]) => {
+            bail!("in a user or password of an address write %2F for /, %3F for ? and %23 for #");
+        }
+        None => (None, rest),
+    };
     let url = format!("{scheme}://{host}");
     RtspUrl::new(&url).map_err(anyhow::Error::msg)?;
     let Some(who) = who else { return Ok((format!("rtsp = {{ url = {} }}", quoted(&url)), None)) };
     let (user, password) = who.split_once(':').unwrap_or((who, ""));
+    let (user, password) = (decoded(user), decoded(password));
     let secret = format!("camera-{name}-password");
     let source = format!(
         "rtsp = {{ url = {}, user = {}, password_file = {} }}",
         quoted(&url),
-        quoted(user),
+        quoted(&user),
         quoted(&format!("credential:{secret}"))
     );
-    Ok((source, Some((secret, password.to_owned()))))
+    Ok((source, Some((secret, password))))
+}
+
+/// `host:554`
+fn is_port(host: &str) -> bool {
+    host.rsplit_once(':').is_some_and(|(_, port)| !port.is_empty() && port.bytes().all(|b| b.is_ascii_digit()))
+}
+
+/// `%40` is `@` in an address; what is no such number stays.
+fn decoded(text: &str) -> String {
+    let mut bytes = Vec::new();
+    let mut rest = text.as_bytes();
+    while let Some((&first, after)) = rest.split_first() {
+        let code = after
+            .get(..2)
+            .filter(|_| first == b'%')
+            .and_then(|hex| u8::from_str_radix(std::str::from_utf8(hex).ok()?, 16).ok());
+        bytes.push(code.unwrap_or(first));
+        rest = if code.is_some() { &after[2..] } else { after };
+    }
+    String::from_utf8(bytes).unwrap_or_else(|_| text.to_owned())
 }
 
 /// `base-1`, or the first number that nobody has.
@@ -197,6 +228,21 @@ mod tests {
         assert_eq!(said.cameras[0].secret, Some(("camera-gate-password".into(), "s3=cr@t".into())));
         assert!(!file.contains("s3=cr"), "{file}");
         assert!(file.contains("key_file = \"credential:mqtt-key\""), "{file}");
+    }
+
+    #[test]
+    fn an_address_gives_up_user_and_password_and_nothing_else() {
+        let parts =
+            |text: &str| camera(text, &[]).map(|camera| (camera.source, camera.secret.map(|(_, password)| password)));
+        let (source, password) = parts("rtsp://me:p%40ss%2f@10.0.0.2:554/s?mail=a@b.c").unwrap();
+        assert_eq!(password.as_deref(), Some("p@ss/"));
+        assert!(source.contains("rtsp://10.0.0.2:554/s?mail=a@b.c") && source.contains("user = \"me\""), "{source}");
+        let refused = parts("rtsp://me:pa/ss@10.0.0.2/s").unwrap_err().to_string();
+        assert!(refused.contains("%2F") && !refused.contains("pa/ss"), "{refused}");
+        let (source, password) = parts("rtsp://10.0.0.2:554/a").unwrap();
+        assert_eq!((source.as_str(), password), ("rtsp = { url = \"rtsp://10.0.0.2:554/a\" }", None));
+        let refused = parts("rtps://me:secret@10.0.0.2/s").unwrap_err().to_string();
+        assert!(!refused.contains("secret"), "{refused}");
     }
 
     #[test]

@@ -12,7 +12,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use anyhow::{Context, Result, anyhow, bail};
+use anyhow::{Context, Result, anyhow};
 use jiff::Timestamp;
 
 pub use answers::Camera;
@@ -32,7 +32,7 @@ const PRISTINE: &str = include_str!("../../config/gateway.toml");
 const BUNDLE: &str = "/usr/share/inspectd/models/default";
 
 /// Arguments of `setup`.
-#[derive(clap::Args)]
+#[derive(Debug, Clone, clap::Args)]
 pub struct Args {
     /// The configuration that is written.
     #[arg(long, value_name = "FILE", default_value = "/etc/inspectd/inspectd.toml")]
@@ -61,9 +61,12 @@ pub struct Args {
     /// The key of the certificate, in PEM; copied.
     #[arg(long, value_name = "FILE", requires = "cert_file")]
     key_file: Option<PathBuf>,
-    /// A camera: rtsp://[USER:PASSWORD@]HOST/PATH, /dev/…, a folder's path, genicam:ID, or synthetic. May be given several times.
+    /// A camera: rtsp://[USER@]HOST/PATH, /dev/…, a folder's path, genicam:ID, or synthetic. May be given several times.
     #[arg(long = "camera", value_name = "[NAME=]SOURCE")]
     cameras: Vec<String>,
+    /// File with the password of that camera in its first line; it is copied. (In the address others would see it in the list of processes.)
+    #[arg(long = "camera-password-file", value_name = "NAME=FILE")]
+    camera_passwords: Vec<String>,
     /// The model.
     #[arg(long, value_name = "DIR", default_value = BUNDLE)]
     bundle: PathBuf,
@@ -86,6 +89,7 @@ pub struct Args {
 /// # Errors
 /// An answer is missing or impossible, a configuration is there already, or a file cannot be written.
 pub fn run(args: &Args) -> Result<ExitCode> {
+    let args = &args.absolute()?;
     let is_asked = !args.yes && std::io::stdin().is_terminal() && std::io::stderr().is_terminal();
     let person = is_asked.then(Person::new);
     ready(args)?;
@@ -96,7 +100,7 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     println!("{} is written.", args.config.display());
     let code = if args.no_check { ExitCode::SUCCESS } else { check::run(&args.config)? };
     if code == ExitCode::SUCCESS {
-        println!("Now start it: systemctl enable --now inspectd");
+        println!("Now start it, or start it anew: systemctl enable inspectd && systemctl restart inspectd");
     } else {
         println!(
             "It is written all the same. Put right what is WRONG, and look again with: inspectd check --config {}",
@@ -104,6 +108,16 @@ pub fn run(args: &Args) -> Result<ExitCode> {
         );
     }
     Ok(code)
+}
+
+impl Args {
+    /// With paths that mean the same in the file as on the command line.
+    fn absolute(&self) -> Result<Self> {
+        let absolute =
+            |path: &Path| std::path::absolute(path).with_context(|| path.display().to_string()).or_exit(Exit::Usage);
+        let (config, bundle, state) = (absolute(&self.config)?, absolute(&self.bundle)?, absolute(&self.state)?);
+        Ok(Self { config, bundle, state, ..self.clone() })
+    }
 }
 
 /// That the file may be written, before anybody is asked anything.
@@ -212,6 +226,19 @@ fn cameras_of(args: &Args, person: Option<&Person>) -> Result<Vec<Camera>> {
         let taken: Vec<String> = all.iter().map(|camera| camera.name.clone()).collect();
         all.push(answers::camera(text, &taken).context("--camera").or_exit(Exit::Usage)?);
     }
+    for text in &args.camera_passwords {
+        let (name, path) = text.split_once('=').context("--camera-password-file NAME=FILE").or_exit(Exit::Usage)?;
+        let camera = all.iter_mut().find(|camera| camera.name == name);
+        let wanted = camera.and_then(|camera| camera.secret.as_mut());
+        let no = || {
+            format!(
+                "--camera-password-file: there is no camera {name} that logs in (--camera {name}=rtsp://USER@HOST/PATH)"
+            )
+        };
+        let (_, secret) = wanted.with_context(no).or_exit(Exit::Usage)?;
+        let text = fs::read_to_string(path).with_context(|| format!("cannot read {path}")).or_exit(Exit::NoInput)?;
+        text.lines().next().unwrap_or_default().clone_into(secret);
+    }
     if !all.is_empty() {
         return Ok(all);
     }
@@ -229,28 +256,49 @@ fn cameras_of(args: &Args, person: Option<&Person>) -> Result<Vec<Camera>> {
     }
 }
 
-/// Certificates and secrets first: the configuration names them.
+/// Certificates and secrets first: the configuration names them. What is replaced is kept beside it.
 fn write(args: &Args, text: &str, secrets: &[Secret], copies: &[Copied]) -> Result<()> {
-    let folder = folder(&args.config);
+    let (folder, stamp) = (folder(&args.config), Timestamp::now().strftime("%Y%m%dT%H%M%SZ").to_string());
     for (path, bytes) in copies {
-        durable::write(path, bytes)?;
+        keep(path, bytes, folder, &stamp)?;
+        durable::write_public(path, bytes)?;
     }
     let dir = folder.join("secrets");
     if !secrets.is_empty() {
-        fs::create_dir_all(&dir).with_context(|| format!("cannot make {}", dir.display()))?;
-        fs::set_permissions(&dir, fs::Permissions::from_mode(0o700))?;
+        private(&dir)?;
     }
     for (name, secret) in secrets {
-        durable::write_private(&dir.join(name), format!("{}\n", secret.trim_end()).as_bytes())?;
-    }
-    if args.replace && args.config.exists() {
-        let stamp = Timestamp::now().strftime("%Y%m%dT%H%M%SZ");
-        let kept = folder.join(format!("inspectd.toml.before-{stamp}"));
-        if kept.exists() {
-            bail!("{} is there already", kept.display());
+        let (path, bytes) = (dir.join(name), format!("{}\n", secret.trim_end_matches(['\r', '\n'])));
+        // Not in that folder, of which every file is a secret of the service.
+        let old = folder.join(format!("secrets.before-{stamp}"));
+        if fs::read(&path).is_ok_and(|known| known != bytes.as_bytes()) {
+            private(&old)?;
         }
-        fs::copy(&args.config, &kept).with_context(|| format!("cannot keep the old one as {}", kept.display()))?;
-        println!("The configuration that was there is kept as {}.", kept.display());
+        keep(&path, bytes.as_bytes(), &old, &stamp)?;
+        durable::write_private(&path, bytes.as_bytes())?;
     }
-    durable::write(&args.config, text.as_bytes())
+    if fs::read_to_string(&args.config).is_ok_and(|known| known != PRISTINE) {
+        keep(&args.config, text.as_bytes(), folder, &stamp)?;
+    }
+    durable::write_public(&args.config, text.as_bytes())
+}
+
+/// A file that is to be another one stays, in that folder, under another name: a second name for it, which takes no room and cannot be cut
+/// off in the middle.
+fn keep(path: &Path, new: &[u8], folder: &Path, stamp: &str) -> Result<()> {
+    if fs::read(path).map_or(true, |known| known == new) {
+        return Ok(());
+    }
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let kept = folder.join(format!("{name}.before-{stamp}"));
+    fs::hard_link(path, &kept).with_context(|| format!("cannot keep {} as {}", path.display(), kept.display()))?;
+    println!("{} is kept as {}.", path.display(), kept.display());
+    Ok(())
+}
+
+/// A folder that root alone can read.
+fn private(dir: &Path) -> Result<()> {
+    fs::create_dir_all(dir).with_context(|| format!("cannot make {}", dir.display()))?;
+    fs::set_permissions(dir, fs::Permissions::from_mode(0o700))
+        .with_context(|| format!("cannot close {}", dir.display()))
 }

@@ -16,6 +16,14 @@ pub struct FakeCamera {
     _alone: File,
 }
 
+/// While it is held, no other test has such a camera.
+pub fn alone() -> File {
+    let path = std::env::temp_dir().join("inspectd-fake-gigevision.lock");
+    let alone = File::options().create(true).truncate(false).write(true).open(path).unwrap();
+    alone.lock().unwrap();
+    alone
+}
+
 impl FakeCamera {
     pub fn start(serial: &str) -> Self {
         Self::start_with(serial, &[])
@@ -23,9 +31,7 @@ impl FakeCamera {
 
     /// With more arguments.
     pub fn start_with(serial: &str, more: &[&str]) -> Self {
-        let path = std::env::temp_dir().join("inspectd-fake-gigevision.lock");
-        let alone = File::options().create(true).truncate(false).write(true).open(path).unwrap();
-        alone.lock().unwrap();
+        let alone = alone();
         let more = more.iter().map(ToString::to_string).collect();
         let mut camera = Self { serial: serial.to_owned(), more, child: None, _alone: alone };
         camera.up();

@@ -32,7 +32,8 @@ const COMMANDS: [(&str, &str); 14] = [
 
 const EVENT: &str = r#"{"schema":"inspect.event/1","id":"01a20fab-5cd3-7000-8000-000000000000","seq":17,"at":"2026-11-24T22:58:18.388Z","site":"demo","gateway":"gateway-1","camera":"line-1","alarm":"01a20fab-5cd3-7000-8000-000000000001","transition":"raised","state":"unacknowledged","kind":"anomaly","class":"unknown","severity":"major","score":0.98,"box":[533.3,171.4,640.0,308.6],"frame":{"seq":291,"captured_at":"2026-11-24T22:58:18.301Z","width":640,"height":480},"image":null,"model":{"name":"inspectd-base-full-320","version":"1.1.0","sha256":"00"},"replayed":false}"#;
 const STATE: &str = r#"{"schema":"inspect.state/1","online":true,"agent":"0.1.0","uptime_s":3,"bundle":{"name":"a","version":"1.0.0","sha256":"00"},"outbox":{"appended":1,"delivered":1,"dropped":0,"dead":0,"queued":0},"cameras":["line-1"]}"#;
-const DESIRED: &str = r#"{"schema":"inspect.desired/1","release":"{\"schema\":\"inspect.release/1\",\"name\":\"a\",\"counter\":1,\"sites\":[\"*\"],\"gateways\":[\"*\"],\"expires\":\"2027-01-01T00:00:00Z\",\"files\":{\"bundle.json\":{\"bytes\":3,\"sha256\":\"00\"}},\"index\":\"00\"}","signature":"untrusted comment: x\nRWQ\ntrusted comment: y\nAAA"}"#;
+const RELEASE: &str = r#"{"schema":"inspect.release/1","name":"line-4","version":"1.2.3","counter":7,"sites":["plant-*"],"gateways":["*"],"expires":"2030-01-01T00:00:00Z","files":{"bundle.json":{"bytes":100,"sha256":"0000000000000000000000000000000000000000000000000000000000000000"},"model.onnx":{"bytes":100,"sha256":"0000000000000000000000000000000000000000000000000000000000000000"}},"index":{"bytes":72,"sha256":"0000000000000000000000000000000000000000000000000000000000000000"}}"#;
+const SIGNATURE: &str = "untrusted comment: x\nRUQf6LRCGA9i559r3g7V1qNyJDApGip8MfqcadIgT9CuhV3EMhHoN1mGTkUidF/z7SrlQgXdy8ofjb7bNJJylDOocrCo8KLzZwo=\ntrusted comment: y\nwLMDjy9FLAuxZ3q4NlEvkgtyhrr0gtTu6KC4KBJdITbbOeAi1zBIYo0v4iTgt8jJpIidRJnp94ABQkJAgAooBQ==\n";
 
 fn main() -> Done {
     let mut arguments = std::env::args_os().skip(1).map(PathBuf::from);
@@ -55,9 +56,12 @@ fn main() -> Done {
     for (name, payload) in COMMANDS {
         put("command", name, format!("{name}\n{payload}").as_bytes())?;
     }
-    put("desired", "message", DESIRED.as_bytes())?;
-    let release: serde_json::Value = serde_json::from_str(DESIRED)?;
-    put("desired", "release", release["release"].as_str().unwrap_or_default().as_bytes())?;
+    let desired = serde_json::json!({ "schema": "inspect.desired/1", "release": RELEASE, "signature": SIGNATURE });
+    put("desired", "message", desired.to_string().as_bytes())?;
+    put("desired", "signed", format!("{RELEASE}\n{SIGNATURE}").as_bytes())?;
+    // Two chunks of 100 bytes, one a file.
+    let chunk = [&100_u32.to_le_bytes()[..], &[0; 32]].concat();
+    put("desired", "indexed", &[format!("{RELEASE}\n").as_bytes(), &chunk, &chunk].concat())?;
     let letters = [("events", EVENT), ("state", STATE), ("replies/a", r#"{"id":"a","ok":true,"result":{}}"#), ("model/reported", "{}")];
     for (n, (topic, payload)) in letters.into_iter().enumerate() {
         put("letter", &n.to_string(), format!("inspect/v1/demo/gateway-1/{topic}\n{payload}").as_bytes())?;
