@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use crate::support::broker::Broker;
 use crate::support::daemon::{Daemon, config_with};
-use crate::support::{eventually, soak};
+use crate::support::{eventually, free_port, soak};
 
 /// Two kinds of scene, sizes and rates of their own, defects now and then; together less than two cores can do.
 const CAMERAS: &str = r#"
@@ -68,8 +68,10 @@ fn four_cameras_for_hours_take_no_more_than_at_first() {
     let wanted = std::env::var("INSPECTD_SOAK_SECONDS").ok().and_then(|text| text.parse().ok());
     let seconds: u64 = wanted.unwrap_or(if soak() { 7200 } else { 40 });
     let (broker, dir) = (Broker::start(), tempfile::tempdir().unwrap());
-    let more = "[alarm]\nmax_active = 5\n";
-    let daemon = Daemon::start(&config_with(dir.path(), &broker.url(), more, CAMERAS));
+    // Somebody reads its figures all the while.
+    let port = free_port();
+    let more = format!("[alarm]\nmax_active = 5\n[metrics]\nlisten = \"127.0.0.1:{port}\"\n");
+    let daemon = Daemon::start(&config_with(dir.path(), &broker.url(), &more, CAMERAS));
     let state = |camera: &str| broker.retained(&format!("inspect/v1/test/gw/cameras/{camera}/state"));
     let names = ["steel-1", "steel-2", "boards-1", "boards-2"];
     // The check for what nobody has labelled takes its memory while it learns.
@@ -80,6 +82,8 @@ fn four_cameras_for_hours_take_no_more_than_at_first() {
     let mut samples = Vec::new();
     while begun.elapsed() < Duration::from_secs(seconds) {
         std::thread::sleep(every);
+        let mut figures = ureq::get(format!("http://127.0.0.1:{port}/metrics")).call().unwrap();
+        assert!(figures.body_mut().read_to_string().unwrap().ends_with("# EOF\n"));
         let now = has(daemon.pid(), &folder);
         samples.push(now);
         if soak() && samples.len() % 10 == 1 {
