@@ -50,12 +50,12 @@ done
 say "set up, check, start"
 mosquitto_sub -t 'inspect/v1/#' -v >/tmp/messages &
 if inspectd setup --help >/dev/null 2>&1; then
-  inspectd setup --yes --site plant-1 --gateway gateway-1 --broker mqtt://localhost:1883 --camera pictures=/srv/pictures/images
+  inspectd setup --yes --site plant-1 --gateway gateway-1 --broker mqtt://localhost:1883 --camera pictures=/srv/pictures
 else # of a time before it had that
   cat >>/etc/inspectd/inspectd.toml <<'T'
 [[cameras]]
 name = "pictures"
-source.folder = { path = "/srv/pictures/images" }
+source.folder = { path = "/srv/pictures" }
 T
 fi
 sed -i 's/source.folder = { path = \(.*\) }/source.folder = { path = \1, loop = true, rate = 20.0 }/' /etc/inspectd/inspectd.toml

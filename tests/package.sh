@@ -6,7 +6,11 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 target=$(realpath "${CARGO_TARGET_DIR:-target}")
 work="$target/package" root="$target/package/root"
-data=$(realpath "${DATA:-../shared/data/kolektor_sdd}")
+data=${DATA:-../shared/data/kolektor_sdd}
+# Without real pictures those of the documentation will do.
+[ -d "$data" ] || data=docs/console
+[ ! -d "$data/images" ] || data=$data/images
+data=$(realpath "$data")
 new=$(ls -t "$target"/debian/inspectd_*.deb | head -n 1)
 say() { printf '==> %s\n' "$*"; }
 fail() { printf 'FAILED: %s\n' "$*" >&2; exit 1; }

@@ -124,7 +124,7 @@ impl Args {
 fn ready(args: &Args) -> Result<()> {
     let path = args.config.display();
     match fs::read_to_string(&args.config) {
-        Ok(text) if text == PRISTINE || args.replace => {}
+        Ok(text) if says_nothing(&text) || args.replace => {}
         Ok(_) => {
             return Err(anyhow!(
                 "there is a configuration at {path}: change it by hand, or give --replace for another one (it is kept beside it)"
@@ -142,6 +142,11 @@ fn ready(args: &Args) -> Result<()> {
         .and_then(|()| fs::remove_file(&probe))
         .with_context(|| format!("cannot write to {}: run it with sudo?", folder(&args.config).display()))
         .or_exit(Exit::CannotCreate)
+}
+
+/// Whether a file is as a package has laid it down, also one of another version: without a camera nothing runs by it.
+fn says_nothing(text: &str) -> bool {
+    text == PRISTINE || text.parse::<toml::Table>().is_ok_and(|table| !table.contains_key("cameras"))
 }
 
 fn folder(path: &Path) -> &Path {
