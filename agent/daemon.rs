@@ -196,7 +196,7 @@ async fn live(
     let (pipeline, ended) = (Arc::clone(&common.pipeline), stop.clone());
     thread::Builder::new()
         .name("watchdog".into())
-        .spawn(move || pulse::watch(&pipeline.pulses, || words(&pipeline), &ended))
+        .spawn(move || pulse::watch(&pipeline.pulses, pulse::STILL, || words(&pipeline), &ended))
         .context("no thread could be started")?;
 
     if let Some(address) = config.metrics.listen {

@@ -1,10 +1,11 @@
 //! Whether each stage of the daemon still makes progress, and how the service manager is told.
 //!
-//! Guarantee: a stage that has stood still for [`STILL`] stops the pings of systemd's watchdog, which then starts the service anew. A
+//! Guarantee: a stage that has stood still for too long ([`STILL`] in the agent) stops the pings of systemd's watchdog, which then starts the service anew. A
 //! ping says that every stage has gone round its loop a moment ago, also where there was nothing to do: a camera or a broker that is
 //! away, a disk that is full, is waited for, and is no stuck stage.
 
 use std::collections::BTreeMap;
+use std::convert::Infallible;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::{Duration, Instant};
@@ -40,6 +41,14 @@ impl Pulse {
     #[must_use]
     pub fn age(&self) -> Duration {
         self.began.elapsed().saturating_sub(Duration::from_millis(self.last.load(Ordering::Relaxed)))
+    }
+
+    /// Says so once a second for as long as this is waited for beside something else; never ends.
+    pub async fn keep(&self) -> Infallible {
+        loop {
+            self.beat();
+            tokio::time::sleep(STEP).await;
+        }
     }
 
     /// Waits as [`Stop::wait`] does, and is no less alive.
@@ -93,13 +102,13 @@ impl Pulses {
     }
 }
 
-/// Says that the service is ready, and then that it lives, for as long as that is so and until `stop`. Without a service manager it says
-/// nothing.
-pub fn watch(pulses: &Pulses, status: impl Fn() -> String, stop: &Stop) {
+/// Says that the service is ready, and then that it lives, for as long as no stage has stood `still` for so long, and until `stop`. Without
+/// a service manager it says nothing.
+pub fn watch(pulses: &Pulses, still: Duration, status: impl Fn() -> String, stop: &Stop) {
     tell(&[NotifyState::Ready, NotifyState::Status(&status())]);
     let mut was_stuck = false;
     loop {
-        match pulses.stuck(STILL) {
+        match pulses.stuck(still) {
             None => {
                 tell(&[NotifyState::Watchdog, NotifyState::Status(&status())]);
                 if was_stuck {

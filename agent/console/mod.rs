@@ -28,8 +28,10 @@ use uuid::Uuid;
 
 use crate::config::credential;
 use crate::exit::{Exit, OrExit};
+use crate::fail;
 use crate::mqtt::args::BrokerArgs;
 use crate::mqtt::link::LinkOptions;
+use crate::pulse::{self, Pulses};
 use crate::stop::Stop;
 use fleet::Fleet;
 use line::{BrokerStatus, Line};
@@ -48,6 +50,10 @@ const FAREWELL: Duration = Duration::from_secs(4);
 const MAX_INCOMING: usize = 16 << 20;
 /// How often old things are thrown away.
 const TIDY: Duration = Duration::from_secs(600);
+/// How often the store is asked whether it answers.
+const ASK: Duration = Duration::from_secs(5);
+/// What has not gone on for so long is stuck: throwing a year of alarms away may take a while.
+const STILL: Duration = Duration::from_secs(60);
 /// Pages are told of the fleet at most so often.
 const TICK: Duration = Duration::from_secs(1);
 
@@ -116,6 +122,8 @@ pub struct Console {
     exports: Arc<Semaphore>,
     /// Uploads that may run at the same time.
     uploads: Arc<Semaphore>,
+    /// Whether its parts go on.
+    pulses: Arc<Pulses>,
     stop: Stop,
 }
 
@@ -203,12 +211,14 @@ async fn live(
         guard: web::Guard::default(),
         exports: Arc::new(Semaphore::new(4)),
         uploads: Arc::new(Semaphore::new(1)),
+        pulses: Arc::default(),
         stop: stop.clone(),
     });
     let mut line = tokio::spawn(Line::new(Arc::clone(&console), options, reports).run());
     let teller = Arc::clone(&console);
     drop(tokio::task::spawn_blocking(move || teller.tell(reported))); // it ends with the line
     let care = tokio::spawn(care(Arc::clone(&console), keep));
+    let asking = tokio::spawn(ask_the_store(Arc::clone(&console)));
     if let Some(hook) = hook {
         let console = Arc::clone(&console);
         std::thread::Builder::new().name("webhook".into()).spawn(move || hook.run(&console.store, &console.stop))?;
@@ -216,6 +226,10 @@ async fn live(
     let scheme = if tls.is_some() { "https" } else { "http" };
     info!("the page is at {scheme}://{}", listener.local_addr()?);
     let server = web::serve(Arc::clone(&console), listener, tls);
+    let watched = Arc::clone(&console);
+    std::thread::Builder::new()
+        .name("watchdog".into())
+        .spawn(move || pulse::watch(&watched.pulses, STILL, || watched.words(), &watched.stop))?;
     let failed = tokio::select! {
         _ = terminate.recv() => None,
         _ = interrupt.recv() => None,
@@ -233,7 +247,24 @@ async fn live(
     };
     let (_, ()) = tokio::join!(rollouts, line);
     care.abort();
+    asking.abort();
     failed.map_or(Ok(()), Err)
+}
+
+/// Whether the store answers, as the page would ask it.
+async fn ask_the_store(console: Arc<Console>) {
+    let pulse = console.pulses.begin("the store");
+    loop {
+        let store = Arc::clone(&console.store);
+        // One that refuses answers as well; one whose disk hangs does not.
+        let asked = tokio::task::spawn_blocking(move || {
+            fail::stall("store");
+            store.counts().is_ok()
+        });
+        let _ = asked.await;
+        pulse.beat();
+        tokio::time::sleep(ASK).await;
+    }
 }
 
 /// What is done from time to time.
@@ -278,6 +309,13 @@ impl Console {
             broker.reason = Some(trouble);
         }
         broker
+    }
+
+    /// For the service manager's status line.
+    fn words(&self) -> String {
+        let (sizes, broker) = (self.fleet.sizes(), self.broker());
+        let link = if broker.connected { "connected" } else { "the broker is away" };
+        format!("{link}, {} of {} gateways online", sizes.online, sizes.online + sizes.offline)
     }
 
     fn set_trouble(&self, trouble: Option<String>) {
