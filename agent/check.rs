@@ -1,13 +1,14 @@
 //! `inspectd check`: everything that the daemon needs, a line each, without starting it.
 
 use std::io::Write as _;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, anyhow, bail};
+use anyhow::{Context, Result, anyhow, bail, ensure};
 
 use crate::config::{CameraConfig, Config};
 use crate::exit::Exit;
@@ -20,6 +21,8 @@ use crate::mqtt::link::{Link, LinkOptions};
 use crate::outbox::Outbox;
 use crate::stop::Stop;
 
+/// The configuration of the package's service.
+const OF_SERVICE: &str = "/etc/inspectd/inspectd.toml";
 /// A camera that shows nothing in this time is not well.
 const PATIENCE: Duration = Duration::from_secs(12);
 /// One that waits for a trigger of its own may be quiet.
@@ -53,6 +56,12 @@ pub fn run(path: &Path) -> Result<ExitCode> {
     for camera in &config.cameras {
         well &= report(&format!("camera {}", camera.name()), &look(camera, &config));
     }
+    // Root sees more than the service that is going to run by this file.
+    if path == Path::new(OF_SERVICE) && rustix::process::geteuid().is_root() {
+        for wrong in closed_to_service(&config) {
+            well &= report("rights of the service", &Err(wrong));
+        }
+    }
     well &= report("broker", &broker(&config));
     Ok(if well { ExitCode::SUCCESS } else { ExitCode::from(Exit::Unavailable as u8) })
 }
@@ -70,11 +79,57 @@ fn say(line: &str) {
     let _ = writeln!(std::io::stdout(), "{line}");
 }
 
+/// What the service, which has a user of its own and sees no `/home`, `/root` and `/tmp`, cannot read or write.
+fn closed_to_service(config: &Config) -> Vec<anyhow::Error> {
+    let mut wrong = Vec::new();
+    let state = &config.gateway.state_dir;
+    if state != Path::new("/var/lib/inspectd") {
+        wrong.push(anyhow!(
+            "gateway.state_dir: the service may write to /var/lib/inspectd alone, not to {}",
+            state.display()
+        ));
+    }
+    let mut named = vec![("model.bundle".to_owned(), config.model.bundle.clone())];
+    for camera in &config.cameras {
+        let mut source = camera.source.clone();
+        let paths = source.paths().into_iter().map(|path| path.clone());
+        named.extend(paths.map(|path| (format!("camera {}", camera.name()), path)));
+    }
+    let secrets = Path::new(OF_SERVICE).with_file_name("secrets");
+    // Devices have their groups, and secrets are handed over.
+    named.retain(|(_, path)| !path.starts_with("/dev") && !path.starts_with(&secrets));
+    for (what, path) in named {
+        if let Some(why) = closed(&path) {
+            wrong.push(anyhow!(
+                "{what}: the service cannot read {}: {why}; put it under /srv, for instance",
+                path.display()
+            ));
+        }
+    }
+    wrong
+}
+
+/// Why others than its owner cannot read a path, if so.
+fn closed(path: &Path) -> Option<String> {
+    if let Some(hidden) = ["/home", "/root", "/tmp", "/var/tmp", "/run/user"].iter().find(|dir| path.starts_with(dir)) {
+        return Some(format!("{hidden} is not there for it"));
+    }
+    let closed = |at: &&Path| {
+        let Ok(about) = std::fs::metadata(at) else { return false };
+        let wanted = if about.is_dir() { 0o005 } else { 0o004 };
+        about.permissions().mode() & wanted != wanted
+    };
+    path.ancestors().find(closed).map(|at| format!("{} is closed to others (chmod o+rX)", at.display()))
+}
+
 fn state(config: &Config) -> Result<String> {
     let dir = &config.gateway.state_dir;
     if !dir.exists() {
+        let above = dir.ancestors().find(|above| above.exists()).unwrap_or(Path::new("/"));
+        ensure!(above.is_dir(), "{} cannot be made: {} is a file", dir.display(), above.display());
         return Ok(format!("{} will be made at the first start", dir.display()));
     }
+    ensure!(dir.is_dir(), "{} is a file, not a folder", dir.display());
     Ok(format!("{}, {} message(s) waiting", dir.display(), Outbox::waiting(dir)?))
 }
 

@@ -282,7 +282,7 @@ impl Default for Limits {
 }
 
 /// What stands beside the gateways below a site.
-const SITE_LEVELS: [&str; 3] = ["blobs", "model", "taught"];
+pub const SITE_LEVELS: [&str; 3] = ["blobs", "model", "taught"];
 
 /// A mistake in the file, with its place.
 #[derive(Debug, Error)]

@@ -221,7 +221,8 @@ impl SourceConfig {
         }
     }
 
-    pub(super) fn paths(&mut self) -> Vec<&mut PathBuf> {
+    /// Files and devices that it names.
+    pub fn paths(&mut self) -> Vec<&mut PathBuf> {
         match self {
             Self::Folder(folder) => std::iter::once(&mut folder.path).chain(&mut folder.list).collect(),
             Self::Video(video) => vec![&mut video.path],

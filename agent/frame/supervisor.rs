@@ -52,7 +52,7 @@ pub fn supervise(config: &CameraConfig, limits: &Limits, feed: &Arc<Feed>, pulse
             backoff.reset();
         }
         let delay = backoff.next_delay();
-        warn!(camera = %feed.name, attempt = backoff.attempts(), "{reason}; opened again in {:.1} s", delay.as_secs_f64());
+        warn!(camera = %feed.name, attempt = backoff.attempts(), "{reason}; next attempt in {:.1} s", delay.as_secs_f64());
         feed.set_phase(Phase::Reconnecting, Some(reason));
         if pulse.wait(stop, delay) {
             return;

@@ -111,13 +111,13 @@ impl Figures {
         out.counters("frames_inspected", "Pictures with a verdict.", of(|c| c.inspected))?;
         out.counters("frames_no_verdict", "Pictures without a verdict.", of(|c| c.no_verdict))?;
         out.counters("frames_dropped", "Pictures for which there was no time.", of(|c| c.dropped))?;
-        out.counters("camera_reopened", "How often a camera was opened again.", of(|c| c.reopened))?;
+        out.counters("camera_reopened", "How often a camera was lost and came back.", of(|c| c.reopened))?;
         out.counters(
             "alarms_suppressed",
             "Alarms that were not raised because too many were active.",
             of(|c| c.suppressed),
         )?;
-        out.gauges("camera_streaming", "Whether pictures come.", of(|c| u64::from(c.is_streaming)))?;
+        out.gauges("camera_streaming", "Whether the camera is open.", of(|c| u64::from(c.is_streaming)))?;
         let faults = self.cameras.iter().flat_map(|(name, figures)| {
             let labels = move |fault: &Fault| [("camera", name.as_str()), ("fault", fault.as_str())];
             Fault::ALL.iter().map(move |fault| (labels(fault), u64::from(figures.faults.contains(fault))))

@@ -6,10 +6,12 @@ use std::path::PathBuf;
 use anyhow::{Result, anyhow, bail, ensure};
 
 use crate::config::value::{BrokerUrl, RtspUrl};
-use crate::config::{Config, Name};
+use crate::config::{Config, Name, SITE_LEVELS};
 
 /// A secret's name, and what is in it.
 pub type Secret = (String, String);
+/// The same where it may not be known yet.
+pub type Wanted = (String, Option<String>);
 
 /// A camera.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -19,7 +21,7 @@ pub struct Camera {
     /// The value of `source`, as TOML: `rtsp = { … }`.
     pub source: String,
     /// What it needs to log in with.
-    pub secret: Option<Secret>,
+    pub secret: Option<Wanted>,
 }
 
 /// All that is said.
@@ -56,6 +58,11 @@ impl Answers {
         for (what, name) in [("site", &self.site), ("gateway", &self.gateway)] {
             Name::new(name).map_err(|e| anyhow!("{what}: {e}"))?;
         }
+        let taken = SITE_LEVELS.join(", ");
+        ensure!(
+            !SITE_LEVELS.contains(&self.gateway.as_str()),
+            "gateway: none of {taken}, which are topics of the whole site"
+        );
         BrokerUrl::new(&self.broker).map_err(|e| anyhow!("broker: {e}"))?;
         ensure!(!self.cameras.is_empty(), "camera: at least one is needed");
         let path = |path: &PathBuf| quoted(&path.to_string_lossy());
@@ -84,7 +91,13 @@ impl Answers {
         line("key_file", self.cert_file.as_ref().map(|_| quoted("credential:mqtt-key")));
         let _ = write!(out, "\n[model]\nbundle = {}\n", path(&self.bundle));
         for Camera { name, source, .. } in &self.cameras {
-            let _ = write!(out, "\n[[cameras]]\nname = {}\nsource.{source}\n", quoted(name));
+            let _ = write!(
+                out,
+                "\n[[cameras]]\nname = {}\nsource.{source}\n\
+                 # What it looks at; without it every class of the model is looked for, also those of other materials.\n\
+                 # classes = [\"steel/*\"]\n",
+                quoted(name)
+            );
         }
         Config::parse(&out, "inspectd.toml")?;
         Ok(out)
@@ -123,22 +136,20 @@ pub fn camera(text: &str, taken: &[String]) -> Result<Camera> {
 }
 
 /// User and password go out of the address, and the password out of the file.
-fn rtsp(address: &str, name: &str) -> Result<(String, Option<Secret>)> {
+fn rtsp(address: &str, name: &str) -> Result<(String, Option<Wanted>)> {
     let (scheme, rest) = address.split_once("://").unwrap_or(("rtsp", address));
     let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
-    let (who, host) = match rest[..end].rfind('@') {
-        Some(at) => (Some(&rest[..at]), &rest[at + 1..]),
-        // A slash in a password looks like the end of the host.
-        None if rest[..end].contains(':') && rest[end..].contains('@') && !is_port(&rest[..end]) => {
-            bail!("in a user or password of an address write %2F for /, %3F for ? and %23 for #");
-        }
-        None => (None, rest),
-    };
+    // A slash in a password looks like the end of the host; what comes then must not be shown or written.
+    ensure!(
+        !rest[end..].contains('@'),
+        "write %40 for @, %2F for /, %3F for ? and %23 for # in an address, or leave its secret part out"
+    );
+    let (who, host) = rest[..end].rfind('@').map_or((None, rest), |at| (Some(&rest[..at]), &rest[at + 1..]));
     let url = format!("{scheme}://{host}");
     RtspUrl::new(&url).map_err(anyhow::Error::msg)?;
     let Some(who) = who else { return Ok((format!("rtsp = {{ url = {} }}", quoted(&url)), None)) };
-    let (user, password) = who.split_once(':').unwrap_or((who, ""));
-    let (user, password) = (decoded(user), decoded(password));
+    let (user, password) = who.split_once(':').map_or((who, None), |(user, password)| (user, Some(password)));
+    let (user, password) = (decoded(user), password.map(decoded));
     let secret = format!("camera-{name}-password");
     let source = format!(
         "rtsp = {{ url = {}, user = {}, password_file = {} }}",
@@ -147,11 +158,6 @@ fn rtsp(address: &str, name: &str) -> Result<(String, Option<Secret>)> {
         quoted(&format!("credential:{secret}"))
     );
     Ok((source, Some((secret, password))))
-}
-
-/// `host:554`
-fn is_port(host: &str) -> bool {
-    host.rsplit_once(':').is_some_and(|(_, port)| !port.is_empty() && port.bytes().all(|b| b.is_ascii_digit()))
 }
 
 /// `%40` is `@` in an address; what is no such number stays.
@@ -225,20 +231,23 @@ mod tests {
         assert_eq!(names, ["gate", "line-1", "line-2", "line-3", "line-4"]);
         let kinds: Vec<&str> = config.cameras.iter().map(|camera| camera.source.kind()).collect();
         assert_eq!(kinds, ["rtsp", "v4l2", "folder", "synthetic", "genicam"]);
-        assert_eq!(said.cameras[0].secret, Some(("camera-gate-password".into(), "s3=cr@t".into())));
+        assert_eq!(said.cameras[0].secret, Some(("camera-gate-password".into(), Some("s3=cr@t".into()))));
         assert!(!file.contains("s3=cr"), "{file}");
         assert!(file.contains("key_file = \"credential:mqtt-key\""), "{file}");
     }
 
     #[test]
     fn an_address_gives_up_user_and_password_and_nothing_else() {
-        let parts =
-            |text: &str| camera(text, &[]).map(|camera| (camera.source, camera.secret.map(|(_, password)| password)));
-        let (source, password) = parts("rtsp://me:p%40ss%2f@10.0.0.2:554/s?mail=a@b.c").unwrap();
+        let parts = |text: &str| {
+            camera(text, &[]).map(|camera| (camera.source, camera.secret.and_then(|(_, password)| password)))
+        };
+        let (source, password) = parts("rtsp://me:p%40ss%2f@10.0.0.2:554/s?mail=a%40b.c").unwrap();
         assert_eq!(password.as_deref(), Some("p@ss/"));
-        assert!(source.contains("rtsp://10.0.0.2:554/s?mail=a@b.c") && source.contains("user = \"me\""), "{source}");
-        let refused = parts("rtsp://me:pa/ss@10.0.0.2/s").unwrap_err().to_string();
-        assert!(refused.contains("%2F") && !refused.contains("pa/ss"), "{refused}");
+        assert!(source.contains("rtsp://10.0.0.2:554/s?mail=a%40b.c") && source.contains("user = \"me\""), "{source}");
+        for odd in ["rtsp://me:pa/ss@10.0.0.2/s", "rtsp://me:p@heim/ss@10.0.0.2/s", "rtsp://10.0.0.2/a@main"] {
+            let refused = parts(odd).unwrap_err().to_string();
+            assert!(refused.contains("%2F") && !refused.contains("ss"), "{refused}");
+        }
         let (source, password) = parts("rtsp://10.0.0.2:554/a").unwrap();
         assert_eq!((source.as_str(), password), ("rtsp = { url = \"rtsp://10.0.0.2:554/a\" }", None));
         let refused = parts("rtps://me:secret@10.0.0.2/s").unwrap_err().to_string();

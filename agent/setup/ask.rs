@@ -55,14 +55,19 @@ impl Person {
         }
         loop {
             let more = if cameras.is_empty() { "A camera" } else { "Another camera, or enter" };
-            let question =
-                format!("{more} (rtsp://[USER:PASSWORD@]HOST/PATH, /dev/…, a folder, genicam:ID, synthetic)");
+            let question = format!("{more} ([NAME=]rtsp://[USER@]HOST/PATH, /dev/…, a folder, genicam:ID, synthetic)");
             let taken: Vec<String> = cameras.iter().map(|camera: &Camera| camera.name.clone()).collect();
             match self.perhaps(&question)? {
                 None if cameras.is_empty() => eprintln!("At least one is needed."),
                 None => return Ok(cameras),
                 Some(text) => match answers::camera(&text, &taken) {
-                    Ok(camera) => cameras.push(camera),
+                    Ok(mut camera) => {
+                        if let Some((_, secret @ None)) = &mut camera.secret {
+                            *secret =
+                                Some(self.password(&format!("Password of camera {} (is not shown)", camera.name))?);
+                        }
+                        cameras.push(camera);
+                    }
                     Err(e) => eprintln!("{e}"),
                 },
             }

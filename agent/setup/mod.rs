@@ -28,6 +28,8 @@ use crate::exit::{Exit, OrExit};
 
 /// What comes with the package, and says nothing yet.
 const PRISTINE: &str = include_str!("../../config/gateway.toml");
+/// The configuration of the package's service.
+const ETC: &str = "/etc/inspectd/inspectd.toml";
 /// Where bundles of the package lie.
 const BUNDLE: &str = "/usr/share/inspectd/models/default";
 
@@ -35,7 +37,7 @@ const BUNDLE: &str = "/usr/share/inspectd/models/default";
 #[derive(Debug, Clone, clap::Args)]
 pub struct Args {
     /// The configuration that is written.
-    #[arg(long, value_name = "FILE", default_value = "/etc/inspectd/inspectd.toml")]
+    #[arg(long, value_name = "FILE", default_value = ETC)]
     config: PathBuf,
     /// The plant or grid section: a level of every topic.
     #[arg(long, value_name = "NAME")]
@@ -95,12 +97,20 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     ready(args)?;
     let (answers, mut secrets, copies) = collect(args, person.as_ref())?;
     let text = answers.file().or_exit(Exit::Usage)?;
-    secrets.extend(answers.cameras.iter().filter_map(|camera| camera.secret.clone()));
+    let of_cameras = answers.cameras.iter().filter_map(|camera| camera.secret.clone());
+    secrets.extend(of_cameras.map(|(name, secret)| (name, secret.unwrap_or_default())));
     write(args, &text, &secrets, &copies).or_exit(Exit::CannotCreate)?;
     println!("{} is written.", args.config.display());
     let code = if args.no_check { ExitCode::SUCCESS } else { check::run(&args.config)? };
     if code == ExitCode::SUCCESS {
-        println!("Now start it, or start it anew: systemctl enable inspectd && systemctl restart inspectd");
+        println!(
+            "Where several materials are inspected, say for each camera what it looks at: `classes` in that file."
+        );
+        if args.config == Path::new(ETC) {
+            println!("Now start it, or start it anew: systemctl enable inspectd && systemctl restart inspectd");
+        } else {
+            println!("Now start it: inspectd run --config {}", args.config.display());
+        }
     } else {
         println!(
             "It is written all the same. Put right what is WRONG, and look again with: inspectd check --config {}",
@@ -242,7 +252,18 @@ fn cameras_of(args: &Args, person: Option<&Person>) -> Result<Vec<Camera>> {
         };
         let (_, secret) = wanted.with_context(no).or_exit(Exit::Usage)?;
         let text = fs::read_to_string(path).with_context(|| format!("cannot read {path}")).or_exit(Exit::NoInput)?;
-        text.lines().next().unwrap_or_default().clone_into(secret);
+        *secret = Some(text.lines().next().unwrap_or_default().to_owned());
+    }
+    for camera in &mut all {
+        let Some((_, secret @ None)) = &mut camera.secret else { continue };
+        let name = &camera.name;
+        let Some(person) = person else {
+            return Err(anyhow!(
+                "camera {name} logs in, and no password was given: --camera-password-file {name}=FILE"
+            ))
+            .or_exit(Exit::Usage);
+        };
+        *secret = Some(person.password(&format!("Password of camera {name} (is not shown)"))?);
     }
     if !all.is_empty() {
         return Ok(all);

@@ -62,6 +62,9 @@ pub fn run(args: &Args) -> Result<()> {
     // Made first, so that a wrong place is known before the bench has run.
     let file = File::options().write(true).create_new(true).mode(0o600).open(&out);
     let file = file.with_context(|| format!("cannot write {}", out.display())).or_exit(Exit::CannotCreate)?;
+    if let Err(e) = &config {
+        eprintln!("{e:#}; the rest is collected without it");
+    }
     let parts = collect(args, config.as_ref().ok());
     let size =
         pack(file, &parts).with_context(|| format!("cannot write {}", out.display())).or_exit(Exit::CannotCreate)?;
@@ -72,12 +75,15 @@ pub fn run(args: &Args) -> Result<()> {
             Err(e) => println!("  {name:<18} missing: {e:#}"),
         }
     }
-    println!("No password and no picture is in it. Look at it before you send it: tar -xzf {}", out.display());
+    println!(
+        "Passwords are taken out where they can be known for some, pictures are not in it. Look at it before you send it: tar -xzf {}",
+        out.display()
+    );
     Ok(())
 }
 
 fn collect(args: &Args, config: Option<&Config>) -> Vec<Part> {
-    let bar = ProgressBar::new(9)
+    let bar = ProgressBar::new(12)
         .with_style(ProgressStyle::with_template("{bar:30} {msg}").unwrap_or_else(|_| ProgressStyle::default_bar()));
     let no = || anyhow!("the configuration cannot be read");
     let mut parts: Vec<Part> = Vec::new();
@@ -92,6 +98,8 @@ fn collect(args: &Args, config: Option<&Config>) -> Vec<Part> {
         Ok(Config::read(&args.config).err().map_or_else(|| "none\n".into(), |e| format!("{e:#}\n")))
     });
     part("state.txt", &|| config.map(state).ok_or_else(no));
+    part("network.txt", &|| output("ip", &["-brief", "address"]));
+    part("clock.txt", &|| output("timedatectl", &["show"]));
     part("bundle.json", &|| {
         let path = config.ok_or_else(no)?.model.bundle.join("bundle.json");
         fs::read_to_string(&path).with_context(|| path.display().to_string())
