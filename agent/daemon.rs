@@ -56,6 +56,8 @@ const VERDICTS: usize = 4;
 const RESULTS: usize = 256;
 /// Files and connections that may be open, where the system allows it: cameras must find room whoever reads figures.
 const FILES: u64 = 16_384;
+/// Threads for what waits for the disk; each that was once needed stays as long as there is work now and then.
+const BLOCKING: usize = 12;
 /// The session's last words take at most this long.
 const FAREWELL: Duration = Duration::from_millis(4500);
 
@@ -77,7 +79,11 @@ pub struct Args {
 pub fn run(path: &Path) -> Result<()> {
     let config = Config::read(path).or_exit(Exit::Config)?;
     let _ = rlimit::increase_nofile_limit(FILES); // with fewer it goes as well
-    let tokio = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+    let tokio = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .max_blocking_threads(BLOCKING)
+        .enable_all()
+        .build()?;
     // From the beginning: who asks for a reload too early must not end the agent by it.
     let hang_up = tokio.block_on(async { HangUp::new() })?;
     let environment = runtime::load(config.model.runtime.as_deref()).or_exit(Exit::Unavailable)?;

@@ -34,7 +34,8 @@ const LARGEST_INCOMING: usize = 4 << 20;
 const IDENTIFIERS: u16 = 1024;
 
 const WRONG_USER: &str = "wrong user or password (mqtt.user, mqtt.password_file)";
-const NOT_AUTHORISED: &str = "not authorised: it wants a user and password, or these are wrong (mqtt.user, mqtt.password_file)";
+const NOT_AUTHORISED: &str =
+    "not authorised: it wants a user and password, or these are wrong (mqtt.user, mqtt.password_file)";
 const WRONG_ID: &str = "it does not take this client id (mqtt.client_id)";
 const NOT_READY: &str = "it is not ready";
 
