@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
 
-use crate::config::{CameraConfig, Config};
+use crate::config::{CameraConfig, Config, SourceConfig};
 use crate::exit::Exit;
 use crate::fitting::Want;
 use crate::frame::source::{self, Next};
@@ -90,14 +90,27 @@ fn closed_to_service(config: &Config) -> Vec<anyhow::Error> {
         ));
     }
     let mut named = vec![("model.bundle".to_owned(), config.model.bundle.clone())];
-    for camera in &config.cameras {
-        let mut source = camera.source.clone();
-        let paths = source.paths().into_iter().map(|path| path.clone());
-        named.extend(paths.map(|path| (format!("camera {}", camera.name()), path)));
+    named.extend(config.model.runtime.clone().map(|path| ("model.runtime".to_owned(), path)));
+    let mqtt = &config.mqtt;
+    for (key, path) in [("mqtt.ca_file", &mqtt.ca_file), ("mqtt.cert_file", &mqtt.cert_file)] {
+        named.extend(path.clone().map(|path| (key.to_owned(), path)));
     }
-    let secrets = Path::new(OF_SERVICE).with_file_name("secrets");
-    // Devices have their groups, and secrets are handed over.
-    named.retain(|(_, path)| !path.starts_with("/dev") && !path.starts_with(&secrets));
+    let mut secrets = vec![
+        ("mqtt.password_file".to_owned(), mqtt.password_file.clone()),
+        ("mqtt.key_file".to_owned(), mqtt.key_file.clone()),
+    ];
+    for camera in &config.cameras {
+        let of = format!("camera {}", camera.name());
+        named.extend(camera.model.iter().filter_map(|own| own.bundle.clone()).map(|path| (of.clone(), path)));
+        let mut source = camera.source.clone();
+        if let SourceConfig::Rtsp(rtsp) = &source {
+            secrets.push((of, rtsp.password_file.clone()));
+        } else {
+            named.extend(source.paths().into_iter().map(|path| (of.clone(), path.clone())));
+        }
+    }
+    // Devices have their groups.
+    named.retain(|(_, path)| !path.starts_with("/dev"));
     for (what, path) in named {
         if let Some(why) = closed(&path) {
             wrong.push(anyhow!(
@@ -106,20 +119,39 @@ fn closed_to_service(config: &Config) -> Vec<anyhow::Error> {
             ));
         }
     }
+    // Secrets are handed over out of one folder, and need not be open to anybody.
+    let folder = Path::new(OF_SERVICE).with_file_name("secrets");
+    for (what, path) in secrets {
+        if let Some(path) = path.filter(|path| !path.starts_with(&folder))
+            && let Some(why) = closed(&path)
+        {
+            let (path, folder) = (path.display(), folder.display());
+            wrong.push(anyhow!(
+                "{what}: the service cannot read {path}: {why}; put it into {folder} and write credential:NAME"
+            ));
+        }
+    }
     wrong
 }
 
 /// Why others than its owner cannot read a path, if so.
 fn closed(path: &Path) -> Option<String> {
-    if let Some(hidden) = ["/home", "/root", "/tmp", "/var/tmp", "/run/user"].iter().find(|dir| path.starts_with(dir)) {
+    let real = path.canonicalize().unwrap_or_else(|_| path.to_owned());
+    let hidden = ["/home", "/root", "/tmp", "/var/tmp", "/run/user"];
+    if let Some(hidden) = hidden.iter().find(|dir| path.starts_with(dir) || real.starts_with(dir)) {
         return Some(format!("{hidden} is not there for it"));
     }
     let closed = |at: &&Path| {
         let Ok(about) = std::fs::metadata(at) else { return false };
-        let wanted = if about.is_dir() { 0o005 } else { 0o004 };
+        // Folders on the way are gone through; what is meant is read.
+        let wanted = match (*at == real, about.is_dir()) {
+            (false, _) => 0o001,
+            (true, true) => 0o005,
+            (true, false) => 0o004,
+        };
         about.permissions().mode() & wanted != wanted
     };
-    path.ancestors().find(closed).map(|at| format!("{} is closed to others (chmod o+rX)", at.display()))
+    real.ancestors().find(closed).map(|at| format!("{} is closed to others", at.display()))
 }
 
 fn state(config: &Config) -> Result<String> {
@@ -194,4 +226,32 @@ fn broker(config: &Config) -> Result<String> {
         link.disconnect().await;
         Ok(format!("{} answers", options.url))
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_others_cannot_read_is_known() {
+        assert!(closed(Path::new("/root/x")).unwrap().contains("/root is not there"));
+        let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/tmp/closed");
+        std::fs::create_dir_all(&dir).unwrap();
+        let file = dir.join("file");
+        std::fs::write(&file, "").unwrap();
+        let mode = |path: &Path, mode| std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
+        let said = |path: &Path| closed(path).unwrap_or_default();
+        mode(&dir, 0o711);
+        mode(&file, 0o644);
+        let is_hidden = ["/home", "/root", "/tmp"].iter().any(|hidden| dir.starts_with(hidden));
+        if !is_hidden && dir.ancestors().skip(1).all(|at| closed(at).is_none()) {
+            assert_eq!(closed(&file), None, "a folder that others may go through");
+            assert!(said(&dir).contains("closed"), "and may not list");
+            mode(&dir, 0o700);
+            assert!(said(&file).contains("target/tmp/closed is closed"), "{}", said(&file));
+            mode(&dir, 0o755);
+            mode(&file, 0o600);
+            assert!(said(&file).contains("file is closed"), "{}", said(&file));
+        }
+    }
 }

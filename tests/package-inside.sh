@@ -39,6 +39,15 @@ install /packages/old.deb
 inspectd check --config /etc/inspectd/inspectd.toml && fail "what comes with the package is no configuration" || [ $? = 78 ] || fail "code"
 [ "$(stat -c %a /etc/inspectd/secrets)" = 700 ] || fail "secrets can be read"
 
+say "links of the documentation lead somewhere"
+for page in /usr/share/doc/inspectd/README.md /usr/share/doc/inspectd/docs/*.md; do
+  grep -oE '\]\([^):#]+' "$page" | sed 's/^](//' | sort -u | while read -r link; do
+    # Sources are in the repository alone.
+    case $link in agent/*) continue ;; esac
+    [ -e "$(dirname "$page")/$link" ] || fail "$page: $link is not there"
+  done
+done
+
 say "the units: exposure 1.5 at most, nothing to complain about"
 systemd-analyze verify --man=no inspectd.service inspectd-console.service
 systemd-analyze security --offline=true --threshold=15 --no-pager inspectd.service inspectd-console.service | tail -n 1

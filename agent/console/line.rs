@@ -156,8 +156,10 @@ impl Line {
                 }
                 () = console.stop.stopped() => return None,
             };
+            self.pulse.beat();
             let batch = self.gather(link, event, &mut outgoing).await;
             let taken = self.keep(&batch.items).await?;
+            self.pulse.beat();
             batch.receipts.iter().for_each(|receipt| link.acknowledge(*receipt));
             // Pages hear of it after the broker has; where they cannot keep up they look at all anew.
             if self.console.news.is_heard() && self.reports.try_send(taken).is_err() {

@@ -18,6 +18,8 @@ use super::probe::Probe;
 use crate::http;
 use crate::stop::Stop;
 
+/// Who asks waits so long behind others.
+const BUSY: Duration = Duration::from_secs(1);
 /// An address that is taken is tried again so often.
 const AGAIN: Duration = Duration::from_secs(10);
 
@@ -61,7 +63,8 @@ async fn serve(address: SocketAddr, probe: Probe) -> Result<()> {
 }
 
 async fn metrics(State(probe): State<Probe>) -> Response {
-    match reading(move || exposition::text(&probe.figures())).await {
+    static READERS: Semaphore = Semaphore::const_new(2);
+    match reading(&READERS, move || exposition::text(&probe.figures())).await {
         Ok(Ok(text)) => ([(CONTENT_TYPE, exposition::CONTENT_TYPE)], text).into_response(),
         Ok(Err(_)) => StatusCode::INTERNAL_SERVER_ERROR.into_response(),
         Err(busy) => busy,
@@ -70,7 +73,9 @@ async fn metrics(State(probe): State<Probe>) -> Response {
 
 /// 200 while it goes on by itself, also where something that it needs is away; 503 where a stage is stuck.
 async fn health(State(probe): State<Probe>) -> Response {
-    let health = match reading(move || probe.health()).await {
+    // Not behind those who wait for the disk: it is asked when something is wrong.
+    static READERS: Semaphore = Semaphore::const_new(2);
+    let health = match reading(&READERS, move || probe.health()).await {
         Ok(health) => health,
         Err(busy) => return busy,
     };
@@ -79,9 +84,11 @@ async fn health(State(probe): State<Probe>) -> Response {
 }
 
 /// The queue's file may be slow; who asks more often than it answers is told so, and takes no thread from the agent.
-async fn reading<R: Send + 'static>(f: impl FnOnce() -> R + Send + 'static) -> Result<R, Response> {
-    static READERS: Semaphore = Semaphore::const_new(2);
-    let Ok(permit) = READERS.try_acquire() else {
+async fn reading<R: Send + 'static>(
+    readers: &'static Semaphore,
+    f: impl FnOnce() -> R + Send + 'static,
+) -> Result<R, Response> {
+    let Ok(Ok(permit)) = tokio::time::timeout(BUSY, readers.acquire()).await else {
         return Err((StatusCode::TOO_MANY_REQUESTS, "others are being answered\n").into_response());
     };
     let read = tokio::task::spawn_blocking(move || {

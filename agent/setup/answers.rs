@@ -246,7 +246,7 @@ mod tests {
         assert!(source.contains("rtsp://10.0.0.2:554/s?mail=a%40b.c") && source.contains("user = \"me\""), "{source}");
         for odd in ["rtsp://me:pa/ss@10.0.0.2/s", "rtsp://me:p@heim/ss@10.0.0.2/s", "rtsp://10.0.0.2/a@main"] {
             let refused = parts(odd).unwrap_err().to_string();
-            assert!(refused.contains("%2F") && !refused.contains("ss"), "{refused}");
+            assert!(refused.contains("%2F") && !refused.contains("pa/") && !refused.contains("heim"), "{refused}");
         }
         let (source, password) = parts("rtsp://10.0.0.2:554/a").unwrap();
         assert_eq!((source.as_str(), password), ("rtsp = { url = \"rtsp://10.0.0.2:554/a\" }", None));

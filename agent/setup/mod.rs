@@ -285,26 +285,32 @@ fn cameras_of(args: &Args, person: Option<&Person>) -> Result<Vec<Camera>> {
 /// Certificates and secrets first: the configuration names them. What is replaced is kept beside it.
 fn write(args: &Args, text: &str, secrets: &[Secret], copies: &[Copied]) -> Result<()> {
     let (folder, stamp) = (folder(&args.config), Timestamp::now().strftime("%Y%m%dT%H%M%SZ").to_string());
+    let dir = folder.join("secrets");
+    let secret = |(name, secret): &Secret| (dir.join(name), format!("{}\n", secret.trim_end_matches(['\r', '\n'])));
+    let secrets: Vec<(PathBuf, String)> = secrets.iter().map(secret).collect();
+    // All that is replaced is kept before anything is.
     for (path, bytes) in copies {
         keep(path, bytes, folder, &stamp)?;
-        durable::write_public(path, bytes)?;
     }
-    let dir = folder.join("secrets");
-    if !secrets.is_empty() {
-        private(&dir)?;
-    }
-    for (name, secret) in secrets {
-        let (path, bytes) = (dir.join(name), format!("{}\n", secret.trim_end_matches(['\r', '\n'])));
+    for (path, bytes) in &secrets {
         // Not in that folder, of which every file is a secret of the service.
         let old = folder.join(format!("secrets.before-{stamp}"));
-        if fs::read(&path).is_ok_and(|known| known != bytes.as_bytes()) {
+        if fs::read(path).is_ok_and(|known| known != bytes.as_bytes()) {
             private(&old)?;
         }
-        keep(&path, bytes.as_bytes(), &old, &stamp)?;
-        durable::write_private(&path, bytes.as_bytes())?;
+        keep(path, bytes.as_bytes(), &old, &stamp)?;
     }
     if fs::read_to_string(&args.config).is_ok_and(|known| known != PRISTINE) {
         keep(&args.config, text.as_bytes(), folder, &stamp)?;
+    }
+    if !secrets.is_empty() {
+        private(&dir)?;
+    }
+    for (path, bytes) in copies {
+        durable::write_public(path, bytes)?;
+    }
+    for (path, bytes) in &secrets {
+        durable::write_private(path, bytes.as_bytes())?;
     }
     durable::write_public(&args.config, text.as_bytes())
 }
@@ -317,7 +323,14 @@ fn keep(path: &Path, new: &[u8], folder: &Path, stamp: &str) -> Result<()> {
     }
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     let kept = folder.join(format!("{name}.before-{stamp}"));
-    fs::hard_link(path, &kept).with_context(|| format!("cannot keep {} as {}", path.display(), kept.display()))?;
+    // Where a second name cannot be had (another file system, or one without), a copy that is as closed as a secret.
+    let copy = |e: std::io::Error| match e.kind() {
+        std::io::ErrorKind::AlreadyExists => Err(anyhow::Error::from(e)),
+        _ => durable::write_private(&kept, &fs::read(path)?),
+    };
+    fs::hard_link(path, &kept)
+        .or_else(copy)
+        .with_context(|| format!("cannot keep {} as {}", path.display(), kept.display()))?;
     println!("{} is kept as {}.", path.display(), kept.display());
     Ok(())
 }

@@ -30,6 +30,8 @@ use crate::outbox::Outbox;
 /// Lines of the journal, and bytes of any part.
 const LINES: &str = "5000";
 const LARGEST: usize = 8 << 20;
+/// Seconds that a program may take.
+const LONGEST: &str = "900";
 /// The agent answers at once, or not.
 const PATIENCE: Duration = Duration::from_secs(5);
 
@@ -204,20 +206,31 @@ fn list(root: &Path, dir: &Path, out: &mut String) -> Result<()> {
 }
 
 fn output(program: &str, arguments: &[&str]) -> Result<String> {
-    let mut command = Command::new(program);
-    let command = command.args(arguments).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    // None of them may hang, as `df` does over a dead network.
+    let mut command = Command::new("timeout");
+    let command =
+        command.args(["-k", "2", LONGEST, program]).args(arguments).env_remove("INSPECTD_LOG").env_remove("RUST_LOG");
+    let command = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = command.spawn().with_context(|| format!("{program} cannot be run"))?;
+    let said = child.stderr.take().map(|mut said| {
+        std::thread::spawn(move || {
+            let mut text = Vec::new();
+            let _ = said.read_to_end(&mut text); // what came is enough
+            text
+        })
+    });
     // More than is taken is not waited for.
     let mut bytes = Vec::new();
     if let Some(out) = child.stdout.take() {
         out.take(2 * LARGEST as u64).read_to_end(&mut bytes)?;
     }
-    let out = child.wait_with_output()?;
+    let status = child.wait()?;
+    let said = said.and_then(|said| said.join().ok()).unwrap_or_default();
     let text = String::from_utf8_lossy(&bytes).into_owned();
-    if out.status.success() || !text.is_empty() {
+    if status.success() || !text.is_empty() {
         return Ok(text);
     }
-    Err(anyhow!("{program}: {}", String::from_utf8_lossy(&out.stderr).trim()))
+    Err(anyhow!("{program}: {}", String::from_utf8_lossy(&said).trim()))
 }
 
 /// What the running agent says of itself, where it is configured to.

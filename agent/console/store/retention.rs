@@ -2,6 +2,7 @@
 //! and the pictures of those that are open.
 
 use std::fs;
+use std::time::Duration;
 
 use anyhow::Result;
 use jiff::{SignedDuration, Timestamp};
@@ -57,6 +58,7 @@ impl Store {
             if images == 0 {
                 break;
             }
+            give_way();
         }
         loop {
             let images = self.drop_images("at < ?2", before)?;
@@ -64,6 +66,7 @@ impl Store {
             if images < CHUNK as usize {
                 break;
             }
+            give_way();
         }
         loop {
             let (tables, pictures) = self.size()?;
@@ -73,6 +76,7 @@ impl Store {
             if alarms < CHUNK as usize && (!is_full || alarms == 0) {
                 break;
             }
+            give_way();
         }
         let week = millis(now) - SignedDuration::from_hours(7 * 24).as_millis() as i64;
         let writer = self.writer();
@@ -130,4 +134,9 @@ impl Store {
         transaction.commit()?;
         Ok(count)
     }
+}
+
+/// Between two chunks: whoever waits for the store is not overtaken by the next one, which a lock alone does not promise.
+fn give_way() {
+    std::thread::sleep(Duration::from_millis(5));
 }
