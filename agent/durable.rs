@@ -38,11 +38,15 @@ fn write_as(path: &Path, bytes: &[u8], mode: Option<u32>) -> Result<()> {
     name.push(".new");
     let new = folder.join(name);
     let written = fs::create_dir_all(folder).and_then(|()| {
-        let _ = fs::remove_file(&new); // of a time before that was cut off, perhaps with another mode
-        let mut file = OpenOptions::new().write(true).create_new(true).mode(mode.unwrap_or(0o666)).open(&new)?;
-        if let Some(mode) = mode {
-            file.set_permissions(Permissions::from_mode(mode))?;
-        }
+        let mut file = match mode {
+            None => File::create(&new)?,
+            Some(mode) => {
+                let _ = fs::remove_file(&new); // of a time before that was cut off, perhaps with another mode
+                let file = OpenOptions::new().write(true).create_new(true).mode(mode).open(&new)?;
+                file.set_permissions(Permissions::from_mode(mode))?;
+                file
+            }
+        };
         file.write_all(bytes)?;
         file.sync_all()?;
         fs::rename(&new, path)?;

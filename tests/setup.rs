@@ -45,7 +45,7 @@ fn flags_give_a_configuration_that_check_finds_well() {
         "ok    configuration",
         "ok    camera line: synthetic",
         "ok    broker",
-        "systemctl enable inspectd",
+        "Now start it: inspectd run --config",
     ] {
         assert!(said(&out).contains(word), "{word}: {}", said(&out));
     }
