@@ -19,7 +19,8 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer, Serialize};
 use thiserror::Error;
 
 pub use camera::{
@@ -228,7 +229,19 @@ pub struct OutboxConfig {
 pub struct MetricsConfig {
     /// Address and port at which figures (`/metrics`) and health (`/health`) are served, to everybody who reaches it; off where none is
     /// given.
+    #[serde(deserialize_with = "address")]
     pub listen: Option<SocketAddr>,
+}
+
+fn address<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<SocketAddr>, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    let wrong = |_| {
+        D::Error::custom(format!(
+            "\"{}\" is wrong: write ADDRESS:PORT, for instance 127.0.0.1:9464",
+            text.escape_debug()
+        ))
+    };
+    text.parse().map(Some).map_err(wrong)
 }
 
 /// `[limits]`

@@ -3,7 +3,8 @@
 //! Order of the end (SIGTERM or SIGINT): cameras stop, workers finish the frame at hand, the alarm thread records what
 //! was decided, the session sends what it still can and publishes the offline state. The whole takes under 5 s.
 
-use std::fmt::Write as _;
+mod running;
+
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{self};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -11,6 +12,7 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow};
+use running::Running;
 use tokio::sync::watch;
 use tracing::{info, warn};
 
@@ -22,7 +24,7 @@ use crate::command::{Letterbox, Office, Pictures};
 use crate::config::{Config, GatewayConfig, OutboxConfig};
 use crate::engine::Engine;
 use crate::exit::{Exit, OrExit};
-use crate::keeper::{self, Keeper};
+use crate::keeper::Keeper;
 use crate::metrics::{self, Probe};
 use crate::model::runtime;
 use crate::model::runtime::Environment;
@@ -33,10 +35,10 @@ use crate::mqtt::session::{Passing, Session};
 use crate::mqtt::status::LinkStatus;
 use crate::mqtt::topics::Topics;
 use crate::outbox::{Outbox, Quota};
-use crate::pipeline::{Lane, Pipeline};
+use crate::pipeline::Pipeline;
 use crate::pulse;
 use crate::reload::{Links, Reloader};
-use crate::report::{self, Reporter, Results};
+use crate::report::{Reporter, Results};
 use crate::rig::{self, Rig};
 use crate::shared::Shared;
 use crate::signals::{HangUp, Signals};
@@ -48,7 +50,6 @@ use crate::update::desk::Desk;
 use crate::update::tap::Tap;
 use crate::update::updater::{self, Updater};
 use crate::verdict::book::{AlarmBook, Identity};
-use crate::verdict::scorecard::Scorecard;
 
 /// Verdicts between the workers and the alarm thread, each with its picture.
 const VERDICTS: usize = 4;
@@ -58,8 +59,6 @@ const RESULTS: usize = 256;
 const FILES: u64 = 16_384;
 /// Threads for what waits for the disk; each that was once needed stays as long as there is work now and then.
 const BLOCKING: usize = 12;
-/// The session's last words take at most this long.
-const FAREWELL: Duration = Duration::from_millis(4500);
 
 /// The largest message that the updater reads: what is wanted, an index, or a chunk.
 const MAX_MESSAGE: usize = 2 << 20;
@@ -213,7 +212,7 @@ async fn live(
     let failed = running.watch(&mut reporter, &common.board, &office, &stop).await;
     stop.set();
     running.end(&mut reporter, &common.board).await;
-    summarise(&common.pipeline, &cards);
+    running::summarise(&common.pipeline, &cards);
     failed.map_or(Ok(()), |reason| Err(anyhow!("{reason}; the service manager should start inspectd again")))
 }
 
@@ -314,86 +313,6 @@ impl Common {
     }
 }
 
-/// What runs until the end, and ends after the cameras.
-struct Running {
-    threads: Vec<JoinHandle<()>>,
-    rig: Arc<Rig>,
-    recording: Stop,
-    keeper: Arc<Keeper>,
-    updater: Option<tokio::task::JoinHandle<()>>,
-    last: Stop,
-    session: tokio::task::JoinHandle<()>,
-}
-
-impl Running {
-    /// Until `stop`, or until something has died; then what.
-    async fn watch(
-        &self,
-        reporter: &mut Reporter,
-        board: &Board,
-        office: &JoinHandle<()>,
-        stop: &Stop,
-    ) -> Option<String> {
-        let mut tick = tokio::time::interval(report::TICK);
-        let mut save = tokio::time::interval(keeper::EVERY);
-        loop {
-            tokio::select! {
-                _ = tick.tick() => reporter.tick(board),
-                _ = save.tick() => {
-                    let keeper = Arc::clone(&self.keeper);
-                    drop(tokio::task::spawn_blocking(move || keeper.save()));
-                }
-                () = stop.stopped() => return None,
-            }
-            // None of these ends by itself; if one has, inspection or delivery has stopped in silence.
-            let failed = if let Some(thread) = self.threads.iter().find(|t| t.is_finished()) {
-                Some(format!("the thread {} has died", thread.thread().name().unwrap_or_default()))
-            } else if let Some(thread) = self.rig.died() {
-                Some(format!("the thread {thread} has died"))
-            } else if office.is_finished() {
-                Some("the thread commands has died".to_owned())
-            } else if self.session.is_finished() {
-                Some("the broker's session has died".to_owned())
-            } else if self.updater.as_ref().is_some_and(tokio::task::JoinHandle::is_finished) {
-                Some("the updater has died".to_owned())
-            } else {
-                None
-            };
-            if failed.is_some() {
-                return failed.filter(|_| !stop.is_set());
-            }
-        }
-    }
-
-    async fn end(self, reporter: &mut Reporter, board: &Board) {
-        info!("stopping");
-        let deadline = tokio::time::Instant::now() + FAREWELL;
-        let joined = tokio::task::spawn_blocking(move || {
-            self.rig.end();
-            self.threads.into_iter().for_each(|t| drop(t.join()));
-        });
-        if tokio::time::timeout(Duration::from_secs(1), joined).await.is_err() {
-            // Either a driver hangs, or the disk is full and what was decided cannot be recorded.
-            self.recording.set();
-            tokio::time::sleep(Duration::from_millis(300)).await;
-        }
-        let saved = tokio::task::spawn_blocking(move || self.keeper.save());
-        if tokio::time::timeout(Duration::from_secs(1), saved).await.is_err() {
-            warn!("the disk took too long; what cameras have learned in the last minute may be lost");
-        }
-        if let Some(updater) = self.updater
-            && tokio::time::timeout(Duration::from_millis(500), updater).await.is_err()
-        {
-            warn!("an update was cut off; it goes on at the next start");
-        }
-        reporter.stopped(board);
-        self.last.set();
-        if tokio::time::timeout_at(deadline, self.session).await.is_err() {
-            warn!("the broker took too long; what is left is sent after the next start");
-        }
-    }
-}
-
 /// Threads of workers and of the triggers' clock, and what comes of them; it ends when the last worker has.
 fn inspecting(
     config: &Config,
@@ -431,24 +350,6 @@ fn words(pipeline: &Pipeline) -> String {
         model.name,
         model.version
     )
-}
-
-fn summarise(pipeline: &Pipeline, cards: &Cards) {
-    let cards = cards.lock().unwrap_or_else(PoisonError::into_inner);
-    for lane in pipeline.lanes().iter() {
-        info!(camera = %lane.name(), "{}", summary(lane, cards.get(lane.name())));
-    }
-}
-
-fn summary(lane: &Lane, card: Option<&Scorecard>) -> String {
-    let (inspected, no_verdict) = lane.counts();
-    let (captured, dropped) = lane.feed.counts();
-    let mut text =
-        format!("{captured} pictures: {inspected} inspected, {no_verdict} without verdict, {dropped} dropped");
-    if let Some(card) = card.filter(|card| card.figures().1 > 0) {
-        let _ = write!(text, "; ground truth: {card}");
-    }
-    text
 }
 
 fn link_options(config: &Config, identity: &Identity, will: (String, Vec<u8>)) -> LinkOptions {

@@ -14,14 +14,22 @@ fn setup(dir: &Path, arguments: &[&str]) -> Output {
     command.arg("--state").arg(dir.join("state")).args(arguments).output().unwrap()
 }
 
-/// Whether this machine has no camera that `setup` would find; says so where it has one.
-fn has_no_camera() -> bool {
+#[cfg(feature = "genicam")]
+type Alone = std::fs::File;
+#[cfg(not(feature = "genicam"))]
+type Alone = ();
+
+/// While it is held, `setup` finds no camera of another test; nothing, and a word, where this machine has a camera itself.
+fn without_cameras() -> Option<Alone> {
     let video = std::fs::read_dir("/dev").unwrap().filter_map(Result::ok);
-    let has = video.into_iter().any(|entry| entry.file_name().to_string_lossy().starts_with("video"));
-    if has {
+    if video.into_iter().any(|entry| entry.file_name().to_string_lossy().starts_with("video")) {
         eprintln!("skipped: this machine has a camera");
+        return None;
     }
-    !has
+    #[cfg(feature = "genicam")]
+    return Some(crate::support::genicam::alone());
+    #[cfg(not(feature = "genicam"))]
+    Some(())
 }
 
 fn said(output: &Output) -> String {
@@ -100,11 +108,7 @@ fn flags_give_a_configuration_that_check_finds_well() {
 
 #[test]
 fn what_is_missing_or_wrong_is_said_and_nothing_is_written() {
-    if !has_no_camera() {
-        return;
-    }
-    #[cfg(feature = "genicam")]
-    let _alone = crate::support::genicam::alone(); // none of another test either
+    let Some(_alone) = without_cameras() else { return };
     let dir = tempfile::tempdir().unwrap();
     for (flags, code, word) in [
         (&["--yes", "--camera", "synthetic"][..], 64, "--site"),
@@ -160,11 +164,7 @@ sys.exit(code)
 
 #[test]
 fn a_person_is_asked() {
-    if !has_no_camera() {
-        return;
-    }
-    #[cfg(feature = "genicam")]
-    let _alone = crate::support::genicam::alone(); // none of another test either
+    let Some(_alone) = without_cameras() else { return };
     let (broker, dir) = (Broker::start(), tempfile::tempdir().unwrap());
     let answers = format!(
         "Site>plant-9|This gateway>g7|Broker>{}|User name>me|Password>s3cret|A camera>http://no|is no camera>line=synthetic|Another camera>",

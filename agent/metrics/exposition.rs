@@ -3,7 +3,9 @@
 use std::fmt;
 
 use prometheus_client::collector::Collector;
-use prometheus_client::encoding::{DescriptorEncoder, EncodeGaugeValue, EncodeLabelSet, NoLabelSet, text};
+use prometheus_client::encoding::{
+    DescriptorEncoder, EncodeGaugeValue, EncodeLabelSet, MetricEncoder, NoLabelSet, text,
+};
 use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::Registry;
 
@@ -36,17 +38,23 @@ pub fn text(figures: &Figures) -> Result<String, fmt::Error> {
 struct Families<'a>(DescriptorEncoder<'a>);
 
 impl Families<'_> {
-    fn gauges<'l, V: EncodeGaugeValue, L: EncodeLabelSet + 'l>(
+    fn family<L: EncodeLabelSet, V>(
+        &mut self,
+        (name, help, kind): (&str, &str, MetricType),
+        values: impl IntoIterator<Item = (L, V)>,
+        write: impl Fn(MetricEncoder<'_>, V) -> Written,
+    ) -> Written {
+        let mut family = self.0.encode_descriptor(name, help, None, kind)?;
+        values.into_iter().try_for_each(|(labels, value)| write(family.encode_family(&labels)?, value))
+    }
+
+    fn gauges<L: EncodeLabelSet, V: EncodeGaugeValue>(
         &mut self,
         name: &str,
         help: &str,
         values: impl IntoIterator<Item = (L, V)>,
     ) -> Written {
-        let mut family = self.0.encode_descriptor(name, help, None, MetricType::Gauge)?;
-        for (labels, value) in values {
-            family.encode_family(&labels)?.encode_gauge(&value)?;
-        }
-        Ok(())
+        self.family((name, help, MetricType::Gauge), values, |mut metric, value| metric.encode_gauge(&value))
     }
 
     fn counters<L: EncodeLabelSet>(
@@ -55,11 +63,8 @@ impl Families<'_> {
         help: &str,
         values: impl IntoIterator<Item = (L, u64)>,
     ) -> Written {
-        let mut family = self.0.encode_descriptor(name, help, None, MetricType::Counter)?;
-        for (labels, value) in values {
-            family.encode_family(&labels)?.encode_counter::<NoLabelSet, _, u64>(&value, None)?;
-        }
-        Ok(())
+        let write = |mut metric: MetricEncoder<'_>, value| metric.encode_counter::<NoLabelSet, _, u64>(&value, None);
+        self.family((name, help, MetricType::Counter), values, write)
     }
 
     fn histograms<L: EncodeLabelSet>(
@@ -68,14 +73,12 @@ impl Families<'_> {
         help: &str,
         values: impl IntoIterator<Item = (L, Counts)>,
     ) -> Written {
-        let mut family = self.0.encode_descriptor(name, help, None, MetricType::Histogram)?;
-        for (labels, counts) in values {
+        let write = |mut metric: MetricEncoder<'_>, counts: Counts| {
             let bounds = BOUNDS.into_iter().chain([f64::INFINITY]);
             let buckets: Vec<(f64, u64)> = bounds.zip(counts.buckets).collect();
-            let mut metric = family.encode_family(&labels)?;
-            metric.encode_histogram::<NoLabelSet>(counts.seconds, counts.total(), &buckets, None)?;
-        }
-        Ok(())
+            metric.encode_histogram::<NoLabelSet>(counts.seconds, counts.total(), &buckets, None)
+        };
+        self.family((name, help, MetricType::Histogram), values, write)
     }
 }
 

@@ -25,6 +25,7 @@ use crate::config::Name;
 use crate::config::value::BrokerUrl;
 use crate::durable;
 use crate::exit::{Exit, OrExit};
+use crate::mqtt::args::LoginArgs;
 
 /// What comes with the package, and says nothing yet.
 const PRISTINE: &str = include_str!("../../config/gateway.toml");
@@ -48,21 +49,9 @@ pub struct Args {
     /// The broker: mqtt://HOST:PORT, mqtts:// for TLS, ws:// or wss:// for WebSocket.
     #[arg(long, value_name = "URL")]
     broker: Option<String>,
-    /// User name at the broker.
-    #[arg(long)]
-    user: Option<String>,
-    /// File with the password in its first line; it is copied.
-    #[arg(long, value_name = "FILE", requires = "user")]
-    password_file: Option<PathBuf>,
-    /// With TLS: authorities that may vouch for the broker, in PEM; copied.
-    #[arg(long, value_name = "FILE")]
-    ca_file: Option<PathBuf>,
-    /// With TLS: our certificate in PEM, for a broker that wants one; copied.
-    #[arg(long, value_name = "FILE", requires = "key_file")]
-    cert_file: Option<PathBuf>,
-    /// The key of the certificate, in PEM; copied.
-    #[arg(long, value_name = "FILE", requires = "cert_file")]
-    key_file: Option<PathBuf>,
+    /// All files of it are copied to where the service can read them.
+    #[command(flatten)]
+    login: LoginArgs,
     /// A camera: rtsp://[USER@]HOST/PATH, /dev/…, a folder's path, genicam:ID, or synthetic. May be given several times.
     #[arg(long = "camera", value_name = "[NAME=]SOURCE")]
     cameras: Vec<String>,
@@ -187,8 +176,12 @@ fn collect(args: &Args, person: Option<&Person>) -> Result<(Answers, Vec<Secret>
     let read = |path: &PathBuf| {
         fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display())).or_exit(Exit::NoInput)
     };
-    let mut user = args.user.clone();
-    if let Some(path) = &args.password_file {
+    let LoginArgs { user, password_file, ca_file, cert_file, key_file } = args.login.clone();
+    let (mut user, mut ca_file) = (user, ca_file);
+    if let Some(path) = &password_file {
+        if user.is_none() {
+            return Err(anyhow!("a password is of no use without --user")).or_exit(Exit::Usage);
+        }
         secrets.push(("mqtt-password".to_owned(), read(path)?.lines().next().unwrap_or_default().to_owned()));
     } else if let Some(person) = person {
         if user.is_none() {
@@ -202,14 +195,13 @@ fn collect(args: &Args, person: Option<&Person>) -> Result<(Answers, Vec<Secret>
         }
     }
     let has_password = !secrets.is_empty();
-    let mut ca_file = args.ca_file.clone();
     let is_secure = BrokerUrl::new(&broker).is_ok_and(|url| url.scheme().is_secure());
     if let (true, None, Some(person)) = (is_secure, &ca_file, person) {
         let question =
             "File with the authority that vouches for the broker (PEM), or enter for those that this machine trusts";
         ca_file = person.perhaps(question)?.map(PathBuf::from);
     }
-    if let Some(path) = &args.key_file {
+    if let Some(path) = &key_file {
         secrets.push(("mqtt-key".to_owned(), read(path)?));
     }
     let mut copies = Vec::new();
@@ -219,7 +211,7 @@ fn collect(args: &Args, person: Option<&Person>) -> Result<(Answers, Vec<Secret>
         copies.push((to.clone(), read(from)?.into_bytes()));
         Ok(Some(to))
     };
-    let (ca_file, cert_file) = (copy(ca_file.as_ref(), "ca.pem")?, copy(args.cert_file.as_ref(), "cert.pem")?);
+    let (ca_file, cert_file) = (copy(ca_file.as_ref(), "ca.pem")?, copy(cert_file.as_ref(), "cert.pem")?);
     let answers = Answers {
         site,
         gateway,
