@@ -67,7 +67,7 @@ fn a_mistake_is_named_with_file_line_key_and_what_is_right() {
         ("mqtt://localhost", "localhost", "f.toml:7:7: mqtt.url", "write mqtt://HOST[:PORT]"),
         ("mqtt://localhost", "mqtt://u:p@localhost", "f.toml:7:7: mqtt.url: it is wrong", "`password_file`"),
         ("mqtt://localhost", "mqtt://localhost:99999", "f.toml:7:7: mqtt.url", "write mqtt://HOST[:PORT]"),
-        ("[mqtt]", "[metrics]\nlisten = \"9464\"\n[mqtt]", ": metrics.listen", "write ADDRESS:PORT"),
+        ("[mqtt]", "[metrics]\nlisten = \"9464\"\n[mqtt]", "f.toml:7:10: metrics.listen", "write ADDRESS:PORT"),
         ("synthetic = {}", "synthetic = { width = 3 }", "f.toml:12:", "64 to 8192 px"),
         (
             "synthetic = {}",
