@@ -1,6 +1,7 @@
 //! `inspectd check`: everything that the daemon needs, a line each, without starting it.
 
-use std::io::Write as _;
+use std::io::{ErrorKind, Write as _};
+use std::net::{SocketAddr, TcpListener};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -34,13 +35,17 @@ pub struct Args {
     /// The configuration file.
     #[arg(long, value_name = "FILE")]
     pub config: PathBuf,
+    /// Look at the file alone, and not at what it names: before a reload, for instance.
+    #[arg(long)]
+    pub file_only: bool,
 }
 
 /// Prints a line for each part.
 ///
 /// # Errors
 /// None; what is wrong is printed and told by the exit code.
-pub fn run(path: &Path) -> Result<ExitCode> {
+pub fn run(args: &Args) -> Result<ExitCode> {
+    let path = args.config.as_path();
     let config = match Config::read(path) {
         Ok(config) => config,
         Err(e) => {
@@ -49,6 +54,9 @@ pub fn run(path: &Path) -> Result<ExitCode> {
         }
     };
     report("configuration", &Ok(format!("{} with {} camera(s)", path.display(), config.cameras.len())));
+    if args.file_only {
+        return Ok(ExitCode::SUCCESS);
+    }
     let mut well = report("state folder", &state(&config));
     let environment = runtime::load(config.model.runtime.as_deref());
     well &= report("runtime", &environment.as_ref().map(|_| runtime::LIBRARY.to_owned()).map_err(|e| anyhow!("{e:#}")));
@@ -63,6 +71,9 @@ pub fn run(path: &Path) -> Result<ExitCode> {
         }
     }
     well &= report("broker", &broker(&config));
+    if let Some(address) = config.metrics.listen {
+        well &= report("figures", &figures(address));
+    }
     Ok(if well { ExitCode::SUCCESS } else { ExitCode::from(Exit::Unavailable as u8) })
 }
 
@@ -226,6 +237,32 @@ fn broker(config: &Config) -> Result<String> {
         link.disconnect().await;
         Ok(format!("{} answers", options.url))
     })
+}
+
+/// Whether the figures' address is free, or an agent answers at it already.
+fn figures(address: SocketAddr) -> Result<String> {
+    let is_open = if address.ip().is_loopback() { "" } else { ", open to every machine that reaches it" };
+    match TcpListener::bind(address) {
+        Ok(_) => Ok(format!("http://{address}/metrics{is_open}")),
+        Err(e) if e.kind() == ErrorKind::AddrInUse && is_agent(address) => {
+            Ok(format!("http://{address}/metrics answers already: the agent is running{is_open}"))
+        }
+        Err(e) if e.kind() == ErrorKind::AddrInUse => {
+            Err(anyhow!("something else listens at {address}: choose another port (metrics.listen)"))
+        }
+        Err(e) if e.kind() == ErrorKind::AddrNotAvailable => {
+            Err(anyhow!("this machine does not have the address {} (metrics.listen)", address.ip()))
+        }
+        Err(e) => Err(anyhow!("{address} cannot be listened at (metrics.listen): {e}")),
+    }
+}
+
+/// Whether it is an agent that serves its figures there.
+fn is_agent(address: SocketAddr) -> bool {
+    let agent = ureq::Agent::config_builder().timeout_global(Some(QUIET)).build().new_agent();
+    let answer = agent.get(format!("http://{address}/metrics")).call();
+    let text = answer.ok().and_then(|mut answer| answer.body_mut().read_to_string().ok());
+    text.is_some_and(|text| text.contains("inspectd_"))
 }
 
 #[cfg(test)]

@@ -28,6 +28,7 @@ mod http;
 pub mod inspector;
 pub mod keeper;
 pub mod log;
+pub mod manual;
 pub mod metrics;
 pub mod model;
 pub mod mqtt;

@@ -4,11 +4,11 @@ use std::process::ExitCode;
 
 use std::path::PathBuf;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use clap::{CommandFactory as _, Parser, Subcommand};
 use inspectd::{
-    bench, cameras, check, console, daemon, eval, exit, extract, log, model, publish, schema, setup, support, teach,
-    update, watch,
+    bench, cameras, check, console, daemon, eval, exit, extract, log, manual, model, publish, schema, setup, support,
+    teach, update, watch,
 };
 
 /// Edge inspection agent for industrial cameras: one model for all defects, alarms over MQTT.
@@ -64,20 +64,11 @@ enum Command {
         At its first start it prints the password of the user admin."
     )]
     Console(Box<console::Args>),
-    /// The process in which an update proves itself.
-    #[command(hide = true)]
-    Prove(update::prove::child::Args),
     /// Print the completions of a shell.
     #[command(after_help = "Example:\n  inspectd completions bash > /etc/bash_completion.d/inspectd")]
     Completions {
         /// Which shell.
         shell: clap_complete::Shell,
-    },
-    /// Write the man pages of all commands into a folder.
-    #[command(hide = true)]
-    Man {
-        /// The folder.
-        dir: PathBuf,
     },
     /// Put together what a bug report needs, without secrets and pictures.
     #[command(
@@ -89,18 +80,34 @@ enum Command {
     Schema(schema::Args),
 }
 
+/// What the agent and its package call themselves: in no help, no completions and no man page.
+#[derive(Parser)]
+#[command(name = "inspectd")]
+enum Inner {
+    /// The process in which an update proves itself.
+    Prove(update::prove::child::Args),
+    /// Write the man pages of all commands into a folder.
+    Man {
+        /// The folder.
+        dir: PathBuf,
+    },
+}
+
 fn main() -> ExitCode {
     keep_to_ourselves();
-    let cli = match Cli::try_parse() {
-        Ok(cli) => cli,
+    let is_inner = std::env::args_os().nth(1).is_some_and(|command| command == "prove" || command == "man");
+    let ended = if is_inner {
+        Inner::try_parse().map(|inner| called(&inner))
+    } else {
+        Cli::try_parse().map(|cli| dispatch(cli.command))
+    };
+    match ended {
+        Ok(Ok(code)) => code,
         Err(e) => {
             let _ = e.print(); // to whom, if not there
-            return ExitCode::from(if e.use_stderr() { exit::Exit::Usage as u8 } else { 0 });
+            ExitCode::from(if e.use_stderr() { exit::Exit::Usage as u8 } else { 0 })
         }
-    };
-    match dispatch(cli.command) {
-        Ok(code) => code,
-        Err(error) => {
+        Ok(Err(error)) => {
             eprintln!("inspectd: {error:#}");
             ExitCode::from(exit::code(&error).unwrap_or(exit::Exit::Software) as u8)
         }
@@ -114,6 +121,16 @@ fn keep_to_ourselves() {
     unsafe { std::env::set_var(model::runtime::SILENT, "1") };
 }
 
+fn called(inner: &Inner) -> Result<ExitCode> {
+    log::init(false);
+    model::preprocess::one_thread();
+    match inner {
+        Inner::Prove(args) => update::prove::child::run(args)?,
+        Inner::Man { dir } => manual::write(&Cli::command(), dir)?,
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
 fn dispatch(command: Command) -> Result<ExitCode> {
     log::init(matches!(command, Command::Run(_) | Command::Console(_)));
     model::preprocess::one_thread();
@@ -121,7 +138,7 @@ fn dispatch(command: Command) -> Result<ExitCode> {
         Command::Run(args) => daemon::run(&args.config).map(|()| ExitCode::SUCCESS),
         Command::Setup(args) => setup::run(&args),
         Command::SupportBundle(args) => support::run(&args).map(|()| ExitCode::SUCCESS),
-        Command::Check(args) => check::run(&args.config),
+        Command::Check(args) => check::run(&args),
         Command::Cameras(args) => cameras::run(&args).map(|()| ExitCode::SUCCESS),
         Command::Eval(args) => eval::run(&args).map(|()| ExitCode::SUCCESS),
         Command::Bench(args) => bench::run(&args).map(|()| ExitCode::SUCCESS),
@@ -130,14 +147,8 @@ fn dispatch(command: Command) -> Result<ExitCode> {
         Command::Model(args) => publish::run(&args).map(|()| ExitCode::SUCCESS),
         Command::Watch(args) => watch::run(&args).map(|()| ExitCode::SUCCESS),
         Command::Console(args) => console::run(&args).map(|()| ExitCode::SUCCESS),
-        Command::Prove(args) => update::prove::child::run(&args).map(|()| ExitCode::SUCCESS),
         Command::Completions { shell } => {
             clap_complete::generate(shell, &mut Cli::command(), "inspectd", &mut std::io::stdout());
-            Ok(ExitCode::SUCCESS)
-        }
-        Command::Man { dir } => {
-            std::fs::create_dir_all(&dir).with_context(|| format!("cannot make {}", dir.display()))?;
-            clap_mangen::generate_to(Cli::command(), &dir).context("cannot write the man pages")?;
             Ok(ExitCode::SUCCESS)
         }
         Command::Schema(args) => schema::run(&args).map(|()| ExitCode::SUCCESS),

@@ -3,8 +3,8 @@
 use std::process::{Command, Output};
 
 use crate::support::broker::Broker;
-use crate::support::daemon::config;
-use crate::support::{INSPECTD, bundle, free_port, root};
+use crate::support::daemon::{Daemon, config, config_with};
+use crate::support::{INSPECTD, bundle, eventually, free_port, root};
 
 fn inspectd(args: &[&str]) -> Output {
     Command::new(INSPECTD).args(args).output().unwrap()
@@ -49,6 +49,47 @@ fn check_tells_wrong_from_unreachable() {
 }
 
 #[test]
+fn check_looks_at_the_file_alone_where_it_is_asked_to() {
+    let dir = tempfile::tempdir().unwrap();
+    let camera = "[[cameras]]\nname = \"usb\"\nsource.v4l2 = { device = \"/dev/video99\" }\n";
+    let path = config(dir.path(), &format!("mqtt://127.0.0.1:{}", free_port()), camera);
+    let check = || inspectd(&["check", "--file-only", "--config", &path.to_string_lossy()]);
+    let out = check();
+    assert_eq!(out.status.code(), Some(0));
+    assert!(text(&out.stdout).starts_with("ok    configuration: ") && text(&out.stdout).lines().count() == 1);
+    std::fs::write(&path, "[gateway]\n").unwrap();
+    let out = check();
+    assert_eq!(out.status.code(), Some(78));
+    assert!(text(&out.stdout).starts_with("WRONG configuration: "), "{}", text(&out.stdout));
+}
+
+#[test]
+fn check_knows_whether_the_figures_have_a_place() {
+    let (broker, dir) = (Broker::start(), tempfile::tempdir().unwrap());
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let line = |address: &str| {
+        let more = format!("[metrics]\nlisten = \"{address}\"\n");
+        let path = config_with(dir.path(), &broker.url(), &more, CAMERA);
+        let lines = text(&inspectd(&["check", "--config", &path.to_string_lossy()]).stdout);
+        lines.lines().find(|line| line.contains(" figures: ")).unwrap_or_else(|| panic!("{lines}")).to_owned()
+    };
+    let port = free_port();
+    assert_eq!(line(&format!("127.0.0.1:{port}")), format!("ok    figures: http://127.0.0.1:{port}/metrics"));
+    assert!(line(&format!("0.0.0.0:{port}")).ends_with("open to every machine that reaches it"));
+    let said = line(&taken.local_addr().unwrap().to_string());
+    assert!(said.starts_with("WRONG figures: something else listens at"), "{said}");
+    let said = line("192.0.2.1:9464");
+    assert!(said.starts_with("WRONG figures: this machine does not have the address 192.0.2.1"), "{said}");
+    // The agent itself is nothing else.
+    let more = format!("[metrics]\nlisten = \"127.0.0.1:{port}\"\n");
+    let daemon = Daemon::start(&config_with(dir.path(), &broker.url(), &more, CAMERA));
+    let answers = || ureq::get(format!("http://127.0.0.1:{port}/metrics")).call().is_ok().then_some(());
+    eventually(30, "figures are there", answers);
+    assert!(line(&format!("127.0.0.1:{port}")).contains("answers already: the agent is running"));
+    drop(daemon);
+}
+
+#[test]
 fn what_is_missing_is_named_without_a_panic() {
     let dir = tempfile::tempdir().unwrap();
     let at = |name: &str| dir.path().join(name).to_string_lossy().into_owned();
@@ -68,6 +109,32 @@ fn what_is_missing_is_named_without_a_panic() {
         assert!(err.contains(words), "{args:?}: {err}");
         assert!(!err.contains("panicked"), "{err}");
     }
+}
+
+#[test]
+fn man_pages_name_files_and_inner_commands_stay_inside() {
+    let dir = tempfile::tempdir().unwrap();
+    assert!(inspectd(&["man", &dir.path().to_string_lossy()]).status.success());
+    let page = |name: &str| std::fs::read_to_string(dir.path().join(format!("{name}.1"))).unwrap();
+    assert!(
+        page("inspectd-run").contains(".SH \"FILES\"\n.TP\n\\fB/etc/inspectd/inspectd.toml"),
+        "{}",
+        page("inspectd-run")
+    );
+    assert!(page("inspectd").contains("EXIT STATUS") && page("inspectd").contains("INSPECTD_LOG"));
+    for inner in ["prove", "man"] {
+        assert!(!dir.path().join(format!("inspectd-{inner}.1")).exists());
+        for shell in ["bash", "zsh", "fish"] {
+            let offered = text(&inspectd(&["completions", shell]).stdout);
+            assert!(offered.contains("support-bundle") && !offered.contains(&format!("{inner})")), "{shell}");
+            assert!(!offered.split_whitespace().any(|word| word == inner), "{shell} offers {inner}");
+        }
+        assert!(!text(&inspectd(&["--help"]).stdout).lines().any(|line| line.trim_start().starts_with(inner)));
+    }
+    // What is wrong with them is said all the same.
+    let out = inspectd(&["man"]);
+    assert_eq!(out.status.code(), Some(64));
+    assert!(text(&out.stderr).contains("<DIR>"), "{}", text(&out.stderr));
 }
 
 #[test]

@@ -97,6 +97,13 @@ say "reload, a wrong file, a stage's end"
 sed -i 's/rate = 20.0/rate = 10.0/' /etc/inspectd/inspectd.toml
 systemctl reload inspectd
 eventually 10 "the reload is logged" sh -c "journalctl -u inspectd -o cat --no-pager | grep -q 'rate: 20.0 -> 10.0'"
+cp /etc/inspectd/inspectd.toml /tmp/right.toml
+sed -i 's/rate = 10.0/rate = "fast"/' /etc/inspectd/inspectd.toml
+systemctl reload inspectd 2>/dev/null && fail "a wrong file was taken" || true
+journalctl -u inspectd -o cat --no-pager | grep 'WRONG configuration: .*rate' || fail "nobody says what is wrong"
+systemctl is-active -q inspectd || fail "a wrong file has ended it"
+cp /tmp/right.toml /etc/inspectd/inspectd.toml
+systemctl reload inspectd
 kill -9 "$(systemctl show -P MainPID inspectd)"
 eventually 20 "it is started anew" sh -c '[ "$(systemctl show -P NRestarts inspectd)" -ge 1 ] && systemctl is-active -q inspectd'
 inspectd support-bundle --bench 2 --out /tmp/bundle.tar.gz | tail -n 3

@@ -90,7 +90,11 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     secrets.extend(of_cameras.map(|(name, secret)| (name, secret.unwrap_or_default())));
     write(args, &text, &secrets, &copies).or_exit(Exit::CannotCreate)?;
     println!("{} is written.", args.config.display());
-    let code = if args.no_check { ExitCode::SUCCESS } else { check::run(&args.config)? };
+    let code = if args.no_check {
+        ExitCode::SUCCESS
+    } else {
+        check::run(&check::Args { config: args.config.clone(), file_only: false })?
+    };
     if code == ExitCode::SUCCESS {
         println!(
             "Where several materials are inspected, say for each camera what it looks at: `classes` in that file."

@@ -3,9 +3,11 @@
 use std::fmt::Display;
 
 use axum::Json;
+use axum::extract::{FromRequest, Request};
 use axum::http::StatusCode;
 use axum::http::header::RETRY_AFTER;
 use axum::response::{IntoResponse, Response};
+use serde::de::DeserializeOwned;
 use serde_json::json;
 use tracing::error;
 
@@ -65,6 +67,21 @@ impl IntoResponse for Refusal {
             response.headers_mut().insert(RETRY_AFTER, wait.into());
         }
         response
+    }
+}
+
+/// The body of a request in JSON; one that is none is refused in the same form as all else.
+#[derive(Debug)]
+pub struct Sent<T>(pub T);
+
+impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Sent<T> {
+    type Rejection = Refusal;
+
+    async fn from_request(request: Request, state: &S) -> Answer<Self> {
+        match Json::from_request(request, state).await {
+            Ok(Json(body)) => Ok(Self(body)),
+            Err(e) => Err(Refusal::Words(e.status(), e.body_text())),
+        }
     }
 }
 

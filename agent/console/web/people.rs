@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use tracing::info;
 
 use super::Of;
-use super::answer::{Answer, blocking, tried};
+use super::answer::{Answer, Sent, blocking, tried};
 use super::guard::Visitor;
 use crate::console::store::{NewToken, Role};
 
@@ -39,7 +39,7 @@ pub async fn users(State(console): State<Of>) -> Answer<Json<Value>> {
 pub async fn add_user(
     State(console): State<Of>,
     Extension(visitor): Extension<Visitor>,
-    Json(Newcomer { name, role, password }): Json<Newcomer>,
+    Sent(Newcomer { name, role, password }): Sent<Newcomer>,
 ) -> Answer<StatusCode> {
     info!(by = visitor.person.name, user = %name.escape_debug(), "a user is added");
     tried(move || console.store.add_person(&name, role, &password, Timestamp::now())).await?;
@@ -66,7 +66,7 @@ pub async fn tokens(State(console): State<Of>) -> Answer<Json<Value>> {
 pub async fn add_token(
     State(console): State<Of>,
     Extension(visitor): Extension<Visitor>,
-    Json(Machine { name, role }): Json<Machine>,
+    Sent(Machine { name, role }): Sent<Machine>,
 ) -> Answer<(StatusCode, Json<NewToken>)> {
     info!(by = visitor.person.name, token = %name.escape_debug(), "a token is made");
     let token = tried(move || console.store.add_token(&name, role, Timestamp::now())).await?;

@@ -10,7 +10,7 @@ use tracing::info;
 use uuid::Uuid;
 
 use super::Of;
-use super::answer::{Answer, Refusal, blocking};
+use super::answer::{Answer, Refusal, Sent, blocking};
 use super::guard::Visitor;
 use crate::command::Order;
 use crate::config::Name;
@@ -38,7 +38,7 @@ pub struct Wish {
 pub async fn command(
     State(console): State<Of>,
     Extension(visitor): Extension<Visitor>,
-    Json(Wish { site, gateway, command, mut payload }): Json<Wish>,
+    Sent(Wish { site, gateway, command, mut payload }): Sent<Wish>,
 ) -> Answer<(StatusCode, Json<Value>)> {
     if visitor.person.role < Role::Engineer && !OPERATORS.contains(&command.as_str()) {
         return Err(Refusal::Words(StatusCode::FORBIDDEN, "only an engineer may do that".to_owned()));

@@ -13,7 +13,7 @@ use tokio::io::AsyncWriteExt as _;
 use tokio_stream::StreamExt as _;
 
 use super::Of;
-use super::answer::{Answer, Refusal, blocking, tried};
+use super::answer::{Answer, Refusal, Sent, blocking, tried};
 use super::guard::Visitor;
 use crate::console::rollouts::{Release, Wish};
 use crate::publish::load::MAX_BYTES;
@@ -79,7 +79,7 @@ pub async fn rollouts(State(console): State<Of>) -> Json<Value> {
 pub async fn begin(
     State(console): State<Of>,
     Extension(visitor): Extension<Visitor>,
-    Json(wish): Json<Wish>,
+    Sent(wish): Sent<Wish>,
 ) -> Answer<(StatusCode, Json<Value>)> {
     let id = console.rollouts.begin(&wish, &visitor.person.name, Timestamp::now()).map_err(|e| Refusal::because(&e))?;
     Ok((StatusCode::ACCEPTED, Json(json!({ "id": id }))))

@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 use tracing::{info, warn};
 
 use super::Of;
-use super::answer::{Answer, Refusal, blocking, tried};
+use super::answer::{Answer, Refusal, Sent, blocking, tried};
 use super::guard::{Visitor, cookie_name, host};
 
 /// So long a browser keeps a session that it does not use; here it ends sooner.
@@ -32,7 +32,7 @@ pub struct Login {
 pub async fn login(
     State(console): State<Of>,
     from: ConnectInfo<SocketAddr>,
-    Json(Login { user, password }): Json<Login>,
+    Sent(Login { user, password }): Sent<Login>,
 ) -> Answer<([(HeaderName, String); 1], Json<Value>)> {
     let turn = console.guard.turn(from, &user).await?;
     let (store, name) = (Arc::clone(&console.store), user.clone());
@@ -95,7 +95,7 @@ pub async fn password(
     State(console): State<Of>,
     from: ConnectInfo<SocketAddr>,
     Extension(visitor): Extension<Visitor>,
-    Json(Passwords { old, new }): Json<Passwords>,
+    Sent(Passwords { old, new }): Sent<Passwords>,
 ) -> Answer<StatusCode> {
     let Some(session) = visitor.session else { return Err(Refusal::wrong("a token has no password")) };
     let (store, name) = (Arc::clone(&console.store), visitor.person.name);

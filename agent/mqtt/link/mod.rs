@@ -9,6 +9,7 @@
 
 mod v3;
 mod v5;
+mod words;
 
 use std::collections::HashMap;
 use std::path::PathBuf;
@@ -360,25 +361,7 @@ fn place(options: &LinkOptions) -> String {
     format!("{host}:{port}")
 }
 
-/// What to do where certificates are the matter.
-fn hint(text: &str) -> Option<&'static str> {
-    if text.contains("received fatal alert") {
-        Some("it wants a certificate that it knows: mqtt.cert_file, mqtt.key_file")
-    } else {
-        text.contains("invalid peer certificate")
-            .then_some("its certificate must be for the host in mqtt.url, and by an authority of mqtt.ca_file")
-    }
-}
-
-/// The text of an error, and what to do about it.
-fn advised(text: String) -> String {
-    match hint(&text) {
-        Some(hint) => format!("{text} ({hint})"),
-        None => text,
-    }
-}
-
 fn unreachable(place: String, text: String) -> LinkError {
-    let kind = if hint(&text).is_some() { LinkError::Distrusted } else { LinkError::Unreachable };
+    let kind = if words::is_trust(&text) { LinkError::Distrusted } else { LinkError::Unreachable };
     kind(place, text)
 }

@@ -9,7 +9,7 @@ use tokio::sync::mpsc;
 
 use super::{
     Agreed, CONNECT_TIMEOUT, Client, Event, Failed, IDENTIFIERS, Link, LinkError, LinkOptions, Receipt, Tokens,
-    advised, credentials, place, unreachable, way,
+    credentials, place, unreachable, way, words,
 };
 
 /// Connects, and waits for the broker's answer.
@@ -37,7 +37,7 @@ pub(super) async fn connect(options: &LinkOptions, number: u64) -> Result<Link, 
             let unknown_version = code == ConnectReturnCode::RefusedProtocolVersion;
             Err(Failed { error: LinkError::Refused(place, refusal(code)), unknown_version })
         }
-        Ok(Err(e)) => Err(known(unreachable(place, words(&e)))),
+        Ok(Err(e)) => Err(known(unreachable(place, told(&e)))),
         Ok(Ok(_)) => {
             let agreed = Agreed { version: "3.1.1", max_packet: usize::MAX, window: usize::from(IDENTIFIERS) };
             let receipts = options.lasting.then_some(number);
@@ -89,7 +89,7 @@ async fn pump(mut event_loop: EventLoop, events: mpsc::Sender<Event>, receipts: 
             {
                 Event::Garbled(e.to_string())
             }
-            Err(e) => Event::Lost(words(&e)),
+            Err(e) => Event::Lost(told(&e)),
         };
         let last = event.is_last();
         if events.send(event).await.is_err() || last {
@@ -99,8 +99,8 @@ async fn pump(mut event_loop: EventLoop, events: mpsc::Sender<Event>, receipts: 
 }
 
 /// An error without what it is wrapped in, and what to do about it.
-fn words(error: &ConnectionError) -> String {
-    advised(match error {
+fn told(error: &ConnectionError) -> String {
+    words::advised(match error {
         ConnectionError::MqttState(StateError::Deserialization(mqttbytes::Error::Io(e)) | StateError::Io(e))
         | ConnectionError::Io(e) => e.to_string(),
         other => other.to_string(),

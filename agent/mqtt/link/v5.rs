@@ -13,7 +13,7 @@ use tokio::sync::mpsc;
 
 use super::{
     Agreed, CONNECT_TIMEOUT, Client, Event, Failed, IDENTIFIERS, Link, LinkError, LinkOptions, Receipt, Tokens,
-    advised, credentials, place, unreachable, way,
+    credentials, place, unreachable, way, words,
 };
 
 /// The broker keeps what comes for a gateway that is away for so long; later, a command would no longer be what its sender wants.
@@ -52,9 +52,9 @@ pub(super) async fn connect(options: &LinkOptions, number: u64) -> Result<Link, 
         }
         // The connection was open, and what came over it was no answer of MQTT 5; or nothing came at all.
         Ok(Err(e @ (ConnectionError::MqttState(_) | ConnectionError::NotConnAck(_) | ConnectionError::Timeout(_)))) => {
-            Failed { error: unreachable(place, words(&e)), unknown_version: true }
+            Failed { error: unreachable(place, told(&e)), unknown_version: true }
         }
-        Ok(Err(e)) => known(unreachable(place, words(&e))),
+        Ok(Err(e)) => known(unreachable(place, told(&e))),
         Ok(Ok(v5::Event::Incoming(Incoming::ConnAck(answer)))) => {
             let properties = answer.properties.as_ref();
             if let Some(reason) = properties.and_then(unusable) {
@@ -147,7 +147,7 @@ async fn pump(mut event_loop: EventLoop, events: mpsc::Sender<Event>, receipts: 
             {
                 Event::Garbled(e.to_string())
             }
-            Err(e) => Event::Lost(words(&e)),
+            Err(e) => Event::Lost(told(&e)),
         };
         let last = event.is_last();
         if events.send(event).await.is_err() || last {
@@ -190,8 +190,8 @@ fn farewell(reason: DisconnectReasonCode) -> Event {
 }
 
 /// An error without what it is wrapped in, and what to do about it.
-fn words(error: &ConnectionError) -> String {
-    advised(match error {
+fn told(error: &ConnectionError) -> String {
+    words::advised(match error {
         ConnectionError::MqttState(StateError::Deserialization(mqttbytes::Error::Io(e)) | StateError::Io(e))
         | ConnectionError::Io(e) => e.to_string(),
         ConnectionError::MqttState(StateError::ConnectionAborted) => "connection closed by the broker".to_owned(),
