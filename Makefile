@@ -3,7 +3,7 @@
 # make test    formatting, lints, licences (where the tool is there), all tests
 # make soak    the long tests
 # make model   trains the base model and makes models/base and models/default; SMOKE=1 proves in a minute that it would
-# make deb     target/debian/inspectd_*.deb, for this release of Debian or Ubuntu
+# make deb     target/debian/inspectd_*.deb, for this release of Debian or Ubuntu; ARCH=arm64 for that architecture, on x86-64
 # make package-test   installs, starts, upgrades, removes and purges it on a fresh Debian under systemd
 # make fuzz    what comes from outside, under libFuzzer; SECONDS_EACH=n for each of the targets
 # Each does its own set-up; see scripts/setup.
@@ -37,14 +37,24 @@ model:
 	@$(CARGO) build --release --locked --quiet
 	@scripts/model
 
-deb: build
+ifeq ($(ARCH)-$(shell uname -m),arm64-x86_64)
+export ARCH
+CROSS := yes
+deb:
 	@scripts/setup deb
+	@scripts/cross
 	@scripts/deb
+else
+unexport ARCH
+deb: build
+	@ARCH=$(ARCH) scripts/setup deb
+	@scripts/deb
+endif
 
 # The package on a fresh Debian in namespaces; needs root, debootstrap and Debian's archive.
 package-test: deb
 	@scripts/setup package
-	@tests/package.sh
+	@tests/package$(if $(CROSS),-arm64).sh
 
 fuzz:
 	@scripts/setup build

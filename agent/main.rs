@@ -107,11 +107,14 @@ fn main() -> ExitCode {
             let _ = e.print(); // to whom, if not there
             ExitCode::from(if e.use_stderr() { exit::Exit::Usage as u8 } else { 0 })
         }
-        Ok(Err(error)) => {
-            eprintln!("inspectd: {error:#}");
-            ExitCode::from(exit::code(&error).unwrap_or(exit::Exit::Software) as u8)
-        }
+        Ok(Err(error)) => ExitCode::from(told(&error)),
     }
+}
+
+/// Says what went wrong, and with which code it ends.
+fn told(error: &anyhow::Error) -> u8 {
+    eprintln!("inspectd: {error:#}");
+    exit::code(error).unwrap_or(exit::Exit::Software) as u8
 }
 
 /// ONNX Runtime is told not to speak to its maker, before it is loaded; a process that is started from here inherits it.
@@ -135,7 +138,7 @@ fn dispatch(command: Command) -> Result<ExitCode> {
     log::init(matches!(command, Command::Run(_) | Command::Console(_)));
     model::preprocess::one_thread();
     match command {
-        Command::Run(args) => daemon::run(&args.config).map(|()| ExitCode::SUCCESS),
+        Command::Run(args) => exit::leave(daemon::run(&args.config).map_or_else(|e| told(&e), |()| 0)),
         Command::Setup(args) => setup::run(&args),
         Command::SupportBundle(args) => support::run(&args).map(|()| ExitCode::SUCCESS),
         Command::Check(args) => check::run(&args),

@@ -8,7 +8,7 @@ use anyhow::Result;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing::error;
 
-use crate::exit::Exit;
+use crate::exit::{self, Exit};
 use crate::reload::Reloader;
 use crate::stop::Stop;
 
@@ -63,7 +63,7 @@ impl Signals {
         thread::spawn(|| {
             thread::sleep(LAST);
             error!("something hangs: ended by force, what was recorded is sent after the next start");
-            std::process::exit(i32::from(Exit::Software as u8));
+            exit::leave(Exit::Software as u8);
         });
     }
 }

@@ -11,7 +11,7 @@ data=${DATA:-../shared/data/kolektor_sdd}
 [ -d "$data" ] || data=docs/console
 [ ! -d "$data/images" ] || data=$data/images
 data=$(realpath "$data")
-new=$(ls -t "$target"/debian/inspectd_*.deb | head -n 1)
+new=$(ls -t "$target"/debian/inspectd_*_"$(dpkg --print-architecture)".deb | head -n 1)
 say() { printf '==> %s\n' "$*"; }
 fail() { printf 'FAILED: %s\n' "$*" >&2; exit 1; }
 [ "$(id -u)" = 0 ] || fail "root is needed, for namespaces and chroot"

@@ -8,7 +8,7 @@ use tracing::{error, warn};
 use super::ledger::{Installed, Ledger};
 use crate::config::Config;
 use crate::engine::Engine;
-use crate::exit::{Exit, OrExit};
+use crate::exit::{self, Exit, OrExit};
 use crate::fitting::{self, Want};
 use crate::model::bundle::Bundle;
 use crate::model::runtime::Environment;
@@ -62,7 +62,7 @@ pub fn guarded<T>(f: impl FnOnce() -> T) -> T {
     std::thread::spawn(move || {
         if waits.recv_timeout(HANGS) == Err(std::sync::mpsc::RecvTimeoutError::Timeout) {
             error!("an updated bundle hangs before its first frame: inspectd ends");
-            std::process::exit(i32::from(Exit::Software as u8));
+            exit::leave(Exit::Software as u8);
         }
     });
     let result = f();

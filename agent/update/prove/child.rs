@@ -10,6 +10,7 @@ use landlock::{ABI, Access as _, AccessFs, Ruleset, RulesetAttr as _};
 use rlimit::Resource;
 
 use super::{Answer, Found, Header};
+use crate::exit;
 use crate::frame::view::View;
 use crate::frame::{Image, PixelFormat};
 use crate::inspector::Inspector;
@@ -103,7 +104,7 @@ fn end_with(parent: u32) {
         while parent_id() == parent {
             std::thread::sleep(Duration::from_secs(1));
         }
-        std::process::exit(1);
+        exit::leave(1);
     });
 }
 

@@ -11,7 +11,7 @@ use tracing::{error, info, warn};
 use super::{Decided, FAILURES, FEW, HANGS, Parts, Stage, Updater, clean};
 use crate::anomaly::memory::Mark;
 use crate::engine::Engine;
-use crate::exit::Exit;
+use crate::exit::{self, Exit};
 use crate::fitting::{self, Want};
 use crate::model::bundle::Bundle;
 use crate::mqtt::payload::ModelRef;
@@ -80,7 +80,7 @@ impl Updater {
             // A thread cannot be ended from outside; the process can, and the one before is active when it comes back.
             self.noted(|ledger| ledger.give_up("on trial it hangs"));
             error!("the bundle on trial hangs: inspectd ends and starts again with the one before");
-            std::process::exit(i32::from(Exit::Software as u8));
+            exit::leave(Exit::Software as u8);
         }
         if tally.frames >= u64::from(trial.promotion.trial_frames) {
             if let Err(e) = block_in_place(|| self.ledger.commit()) {
@@ -107,7 +107,7 @@ impl Updater {
         clean(&self.ledger);
         if was_active && let Err(e) = self.restore() {
             error!("the bundle before cannot be taken up again, inspectd starts anew: {e:#}");
-            std::process::exit(i32::from(Exit::Software as u8));
+            exit::leave(Exit::Software as u8);
         }
         self.report();
     }
