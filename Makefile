@@ -37,17 +37,24 @@ model:
 	@$(CARGO) build --release --locked --quiet
 	@scripts/model
 
-ifeq ($(ARCH)-$(shell uname -m),arm64-x86_64)
-export ARCH
-CROSS := yes
+# ARCH is of these two alone; where it is this machine's own, it says nothing.
+ifneq ($(filter deb package-test,$(MAKECMDGOALS)),)
+ifneq ($(filter-out arm64 $(shell dpkg --print-architecture),$(ARCH)),)
+$(error ARCH=$(ARCH) is not known: arm64, or leave it out for the architecture of this machine)
+endif
+CROSS := $(filter-out $(shell dpkg --print-architecture),$(ARCH))
+endif
+unexport ARCH
+
+ifeq ($(CROSS),)
+deb: build
+	@scripts/setup deb
+	@scripts/deb
+else
+deb package-test: export ARCH := $(CROSS)
 deb:
 	@scripts/setup deb
 	@scripts/cross
-	@scripts/deb
-else
-unexport ARCH
-deb: build
-	@ARCH=$(ARCH) scripts/setup deb
 	@scripts/deb
 endif
 

@@ -15,6 +15,7 @@ use crate::config::{CameraConfig, Config, SourceConfig};
 use crate::exit::Exit;
 use crate::fitting::Want;
 use crate::frame::source::{self, Next};
+use crate::log;
 use crate::model::bundle::Bundle;
 use crate::model::extract::Base;
 use crate::model::{golden, runtime};
@@ -80,7 +81,8 @@ pub fn run(args: &Args) -> Result<ExitCode> {
 fn report(what: &str, result: &Result<String>) -> bool {
     match result {
         Ok(text) => say(&format!("ok    {what}: {text}")),
-        Err(e) => say(&format!("WRONG {what}: {e:#}")),
+        // In the journal of a reload it is an error.
+        Err(e) => say(&format!("{}WRONG {what}: {e:#}", if log::is_journal(std::io::stdout()) { "<3>" } else { "" })),
     }
     result.is_ok()
 }
@@ -121,6 +123,12 @@ fn closed_to_service(config: &Config) -> Vec<anyhow::Error> {
         }
     }
     // Devices have their groups.
+    if let Some(address) = config.metrics.listen.filter(|address| address.port() < first_open_port()) {
+        wrong.push(anyhow!(
+            "metrics.listen: the service cannot listen at {address}: ports below {} are root's; choose a higher one",
+            first_open_port()
+        ));
+    }
     named.retain(|(_, path)| !path.starts_with("/dev"));
     for (what, path) in named {
         if let Some(why) = closed(&path) {
@@ -143,6 +151,12 @@ fn closed_to_service(config: &Config) -> Vec<anyhow::Error> {
         }
     }
     wrong
+}
+
+/// Ports below it are root's.
+fn first_open_port() -> u16 {
+    let text = std::fs::read_to_string("/proc/sys/net/ipv4/ip_unprivileged_port_start").ok();
+    text.and_then(|text| text.trim().parse().ok()).unwrap_or(1024)
 }
 
 /// Why others than its owner cannot read a path, if so.
@@ -248,7 +262,7 @@ fn figures(address: SocketAddr) -> Result<String> {
             Ok(format!("http://{address}/metrics answers already: the agent is running{is_open}"))
         }
         Err(e) if e.kind() == ErrorKind::AddrInUse => {
-            Err(anyhow!("something else listens at {address}: choose another port (metrics.listen)"))
+            Err(anyhow!("what listens at {address} does not answer as the agent: choose another port (metrics.listen)"))
         }
         Err(e) if e.kind() == ErrorKind::AddrNotAvailable => {
             Err(anyhow!("this machine does not have the address {} (metrics.listen)", address.ip()))
@@ -259,10 +273,13 @@ fn figures(address: SocketAddr) -> Result<String> {
 
 /// Whether it is an agent that serves its figures there.
 fn is_agent(address: SocketAddr) -> bool {
-    let agent = ureq::Agent::config_builder().timeout_global(Some(QUIET)).build().new_agent();
-    let answer = agent.get(format!("http://{address}/metrics")).call();
-    let text = answer.ok().and_then(|mut answer| answer.body_mut().read_to_string().ok());
-    text.is_some_and(|text| text.contains("inspectd_"))
+    // It is this machine, whatever the environment says of proxies.
+    let config = ureq::Agent::config_builder().timeout_global(Some(QUIET)).http_status_as_error(false).proxy(None);
+    let Ok(mut answer) = config.build().new_agent().get(format!("http://{address}/metrics")).call() else {
+        return false;
+    };
+    let is_busy = answer.status().as_u16() == 429; // with others who read
+    is_busy || answer.body_mut().read_to_string().is_ok_and(|text| text.contains("inspectd_"))
 }
 
 #[cfg(test)]

@@ -138,7 +138,7 @@ impl Clerk {
 
     fn count(&self, entry: &Entry) {
         let raised = entry.changes().filter(|(transition, _)| *transition == Transition::Raised);
-        raised.for_each(|(_, alarm)| self.meter.raised(&alarm.class, alarm.severity));
+        raised.for_each(|(_, alarm)| self.meter.raised(&alarm.camera, &alarm.class, alarm.severity));
     }
 
     /// What the passing of time changes.

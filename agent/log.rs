@@ -5,6 +5,7 @@
 //! `INSPECTD_LOG` sets the level, for instance `debug` or `warn,inspectd::mqtt=debug`.
 
 use std::io::IsTerminal;
+use std::os::fd::AsFd;
 
 use tracing::level_filters::LevelFilter;
 use tracing::{Event, Level, Subscriber};
@@ -26,7 +27,7 @@ pub fn init(daemon: bool) {
     let registry = tracing_subscriber::registry().with(filter);
     let lines = fmt::layer().with_writer(std::io::stderr);
     let is_terminal = std::io::stderr().is_terminal();
-    let result = if is_journal() {
+    let result = if is_journal(std::io::stderr()) {
         registry.with(lines.with_ansi(false).event_format(Journal)).try_init()
     } else {
         registry.with(lines.with_target(false).with_ansi(is_terminal)).try_init()
@@ -35,10 +36,12 @@ pub fn init(daemon: bool) {
     drop(result);
 }
 
-/// systemd says device and inode of what the journal reads; a program below may have inherited that, with another stderr.
-fn is_journal() -> bool {
+/// Whether the journal reads what is written there. systemd says device and inode of it; a program below may have inherited that, with
+/// another output.
+#[must_use]
+pub fn is_journal(out: impl AsFd) -> bool {
     let Ok(said) = std::env::var("JOURNAL_STREAM") else { return false };
-    let Ok(about) = rustix::fs::fstat(std::io::stderr()) else { return false };
+    let Ok(about) = rustix::fs::fstat(out) else { return false };
     said == format!("{}:{}", about.st_dev, about.st_ino)
 }
 

@@ -130,8 +130,8 @@ impl Reporter {
 
     fn raised(&self) -> BTreeMap<String, u64> {
         let mut raised = BTreeMap::new();
-        for ((class, _), count) in self.probe.meter.alarms() {
-            *raised.entry(class).or_default() += count;
+        for (kind, count) in self.probe.meter.alarms() {
+            *raised.entry(kind.class).or_default() += count;
         }
         raised
     }

@@ -6,7 +6,9 @@ cd "$(dirname "$0")/.."
 target=$(realpath "${CARGO_TARGET_DIR:-target}")
 work="$target/package" root="$target/package/root-arm64"
 new=$(ls -t "$target"/debian/inspectd_*_arm64.deb | head -n 1)
-codename=$(. /etc/os-release && echo "$VERSION_CODENAME")
+. /etc/os-release
+codename=$VERSION_CODENAME components=main
+[ "$ID" != ubuntu ] || components+=,universe
 say() { printf '==> %s\n' "$*"; }
 fail() { printf 'FAILED: %s\n' "$*" >&2; exit 1; }
 [ "$(id -u)" = 0 ] || fail "root is needed, for chroot"
@@ -14,7 +16,7 @@ mkdir -p "$work"
 
 if [ ! -f "$work/fresh-arm64.tar" ]; then
   say "a fresh $codename of arm64, some minutes"
-  mmdebstrap --quiet --format=tar --variant=minbase --architectures=arm64 --include=ca-certificates "$codename" "$work/fresh-arm64.tar.part"
+  mmdebstrap --quiet --format=tar --components="$components" --variant=minbase --architectures=arm64 --include=ca-certificates "$codename" "$work/fresh-arm64.tar.part"
   mv "$work/fresh-arm64.tar.part" "$work/fresh-arm64.tar"
 fi
 rm -rf "$root" && mkdir -p "$root"
@@ -30,7 +32,7 @@ port=$(python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0));
 printf 'listener %s 127.0.0.1\nallow_anonymous true\n' "$port" >"$work/mosquitto.conf"
 mosquitto -c "$work/mosquitto.conf" >"$work/mosquitto.log" 2>&1 &
 broker=$!
-trap 'kill $broker 2>/dev/null || true' EXIT
+trap 'kill $(jobs -p) 2>/dev/null || true' EXIT
 until mosquitto_pub -p "$port" -t up -n 2>/dev/null; do kill -0 "$broker" || fail "no broker: $(cat "$work/mosquitto.log")"; sleep 0.2; done
 mosquitto_sub -p "$port" -t 'inspect/v1/+/+/events' >"$work/events" &
 
@@ -46,7 +48,9 @@ inspectd completions bash >/dev/null
 inspectd setup --yes --site arm --gateway g --broker "mqtt://127.0.0.1:$port" --camera line=synthetic
 inspectd run --config /etc/inspectd/inspectd.toml >/tmp/run.log 2>&1 &
 pid=$!
-sleep 60
+# An emulated forward pass takes seconds.
+for _ in $(seq 300); do grep -q ' Raised ' /tmp/run.log && break; kill -0 "$pid"; sleep 1; done
+sleep 20
 kill -TERM "$pid"
 wait "$pid" || { tail /tmp/run.log; exit 1; }
 tail -n 3 /tmp/run.log

@@ -100,7 +100,7 @@ eventually 10 "the reload is logged" sh -c "journalctl -u inspectd -o cat --no-p
 cp /etc/inspectd/inspectd.toml /tmp/right.toml
 sed -i 's/rate = 10.0/rate = "fast"/' /etc/inspectd/inspectd.toml
 systemctl reload inspectd 2>/dev/null && fail "a wrong file was taken" || true
-journalctl -u inspectd -o cat --no-pager | grep 'WRONG configuration: .*rate' || fail "nobody says what is wrong"
+eventually 10 "the journal says what is wrong, as an error" sh -c "journalctl -u inspectd -o cat -p err --no-pager | grep 'WRONG configuration: .*rate'"
 systemctl is-active -q inspectd || fail "a wrong file has ended it"
 cp /tmp/right.toml /etc/inspectd/inspectd.toml
 systemctl reload inspectd

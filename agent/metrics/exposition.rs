@@ -9,9 +9,9 @@ use prometheus_client::encoding::{
 use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::Registry;
 
-use super::Stage;
 use super::histogram::{BOUNDS, Counts};
 use super::probe::{CameraFigures, Figures};
+use super::{Kind, Stage};
 use crate::health::Fault;
 use crate::outbox;
 
@@ -129,11 +129,10 @@ impl Figures {
     }
 
     fn delivery(&self, out: &mut Families) -> Written {
-        let raised = self
-            .raised
-            .iter()
-            .map(|((class, severity), count)| ([("class", class.as_str()), ("severity", severity.as_str())], *count));
-        out.counters("alarms_raised", "Alarms raised, by class.", raised)?;
+        let raised = self.raised.iter().map(|(Kind { camera, class, severity }, count)| {
+            ([("camera", camera.as_str()), ("class", class.as_str()), ("severity", severity.as_str())], *count)
+        });
+        out.counters("alarms_raised", "Alarms raised, by camera and class.", raised)?;
         let active = self.active.iter().map(|(severity, count)| ([("severity", severity.as_str())], *count));
         out.gauges("alarms_active", "Alarms that are active.", active)?;
         let readable = u64::from(self.outbox.is_some());
@@ -188,7 +187,7 @@ mod tests {
         Figures {
             cameras: [("line \"1\"\n".to_owned(), camera)].into(),
             latency: histogram.counts(),
-            raised: [(("steel/*".to_owned(), Severity::Major), 3)].into(),
+            raised: [(Kind { camera: "a".into(), class: "steel/*".into(), severity: Severity::Major }, 3)].into(),
             outbox: Some(outbox::Counts { appended: 4, delivered: 4, ..outbox::Counts::default() }),
             ..Figures::default()
         }
@@ -201,7 +200,7 @@ mod tests {
             "inspectd_frames_captured_total{camera=\"line \\\"1\\\"\\n\"} 7",
             "inspectd_camera_fault{camera=\"line \\\"1\\\"\\n\",fault=\"dark\"} 1",
             "inspectd_camera_fault{camera=\"line \\\"1\\\"\\n\",fault=\"moved\"} 0",
-            "inspectd_alarms_raised_total{class=\"steel/*\",severity=\"major\"} 3",
+            "inspectd_alarms_raised_total{camera=\"a\",class=\"steel/*\",severity=\"major\"} 3",
             "inspectd_latency_seconds_bucket{le=\"0.01\"} 1",
             "inspectd_latency_seconds_bucket{le=\"+Inf\"} 2",
             "inspectd_latency_seconds_count 2",

@@ -18,10 +18,21 @@ use crate::config::Severity;
 use crate::verdict::Verdict;
 use histogram::{Counts, Histogram};
 
-/// Classes that are counted by name; those of a model are fewer, and more can be taught in years.
-const CLASSES: usize = 256;
+/// Kinds of alarms that are counted by name; those of a model are fewer, and more can be taught in years.
+const KINDS: usize = 1024;
 /// What is beyond.
 const OTHERS: &str = "other";
+
+/// What alarms are counted by.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Kind {
+    /// Where.
+    pub camera: String,
+    /// What; of more kinds than can be counted, `other`.
+    pub class: String,
+    /// How bad.
+    pub severity: Severity,
+}
 
 /// A stage of a frame's way.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -61,7 +72,7 @@ impl Stage {
 pub struct Meter {
     stages: [Histogram; Stage::ALL.len()],
     latency: Histogram,
-    raised: Mutex<BTreeMap<(String, Severity), u64>>,
+    raised: Mutex<BTreeMap<Kind, u64>>,
 }
 
 impl Meter {
@@ -77,10 +88,13 @@ impl Meter {
     }
 
     /// An alarm was raised.
-    pub fn raised(&self, class: &str, severity: Severity) {
-        let mut raised = self.by_class();
-        let known = raised.len() < CLASSES || raised.contains_key(&(class.to_owned(), severity));
-        *raised.entry((if known { class } else { OTHERS }.to_owned(), severity)).or_default() += 1;
+    pub fn raised(&self, camera: &str, class: &str, severity: Severity) {
+        let mut raised = self.by_kind();
+        let mut kind = Kind { camera: camera.to_owned(), class: class.to_owned(), severity };
+        if raised.len() >= KINDS && !raised.contains_key(&kind) {
+            OTHERS.clone_into(&mut kind.class);
+        }
+        *raised.entry(kind).or_default() += 1;
     }
 
     /// By stage.
@@ -95,13 +109,13 @@ impl Meter {
         self.latency.counts()
     }
 
-    /// Alarms raised, by class and severity.
+    /// Alarms raised.
     #[must_use]
-    pub fn alarms(&self) -> BTreeMap<(String, Severity), u64> {
-        self.by_class().clone()
+    pub fn alarms(&self) -> BTreeMap<Kind, u64> {
+        self.by_kind().clone()
     }
 
-    fn by_class(&self) -> MutexGuard<'_, BTreeMap<(String, Severity), u64>> {
+    fn by_kind(&self) -> MutexGuard<'_, BTreeMap<Kind, u64>> {
         self.raised.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -113,13 +127,13 @@ mod tests {
     #[test]
     fn names_of_classes_are_bounded() {
         let meter = Meter::default();
-        for n in 0..CLASSES + 10 {
-            meter.raised(&format!("taught/{n}"), Severity::Major);
+        for n in 0..KINDS + 10 {
+            meter.raised("line", &format!("taught/{n}"), Severity::Major);
         }
-        meter.raised("taught/0", Severity::Major);
+        meter.raised("line", "taught/0", Severity::Major);
         let alarms = meter.alarms();
-        assert_eq!(alarms.len(), CLASSES + 1);
-        assert_eq!(alarms[&("taught/0".to_owned(), Severity::Major)], 2);
-        assert_eq!(alarms[&(OTHERS.to_owned(), Severity::Major)], 10);
+        assert_eq!(alarms.len(), KINDS + 1);
+        let of = |class: &str| alarms[&Kind { camera: "line".into(), class: class.into(), severity: Severity::Major }];
+        assert_eq!((of("taught/0"), of(OTHERS)), (2, 10));
     }
 }

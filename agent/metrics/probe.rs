@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use serde::Serialize;
 
 use super::histogram::Counts as Times;
-use super::{Meter, Stage};
+use super::{Kind, Meter, Stage};
 use crate::config::Severity;
 use crate::frame::feed::Phase;
 use crate::health::Fault;
@@ -59,7 +59,7 @@ pub struct Figures {
     /// How long ago each stage went round.
     pub idle: BTreeMap<String, Duration>,
     /// Alarms raised since the start.
-    pub raised: BTreeMap<(String, Severity), u64>,
+    pub raised: BTreeMap<Kind, u64>,
     /// Alarms that are active.
     pub active: BTreeMap<Severity, u64>,
     /// The queue; nothing where its file cannot be read.

@@ -19,36 +19,44 @@ const fn trust(mark: &'static str, words: &'static str) -> Meaning {
     Meaning { mark, words, is_trust: true }
 }
 
+const OURS: &str =
+    "it wants a certificate that it knows: mqtt.cert_file and mqtt.key_file, or --cert-file and --key-file";
+
 /// The first that is found counts.
-const MEANINGS: [Meaning; 17] = [
+const MEANINGS: [Meaning; 22] = [
     way("Temporary failure in name resolution", "its name cannot be looked up now: no DNS server answers this machine"),
     way(
         "failed to lookup address information",
-        "no machine of that name is known here: look at mqtt.url and at this machine's DNS",
+        "no machine of that name is known here: look at the broker's address and at this machine's DNS",
     ),
+    way("Connection refused", "nothing listens there: is the broker running, its port right, and the firewall open?"),
     way(
-        "Connection refused",
-        "nothing listens there: is the broker running, the port in mqtt.url right, and the firewall open?",
+        "No route to host",
+        "there is no way to it: look at cable, network, its address, and firewalls that turn it away",
     ),
-    way("No route to host", "there is no way to it: look at cable, network and the address in mqtt.url"),
-    way("Network is unreachable", "there is no way to it: look at cable, network and the address in mqtt.url"),
-    way("timed out", "it does not answer: look at the address in mqtt.url and at firewalls on the way"),
-    way(
-        "InvalidContentType",
-        "it speaks no TLS at that port: mqtts:// is usually 8883, and mqtt:// is without TLS (mqtt.url)",
+    way("Network is unreachable", "there is no way to it: look at cable, network and its address"),
+    way("timed out", "it does not answer: look at its address and at firewalls on the way"),
+    way("InvalidContentType", "it speaks no TLS at that port: mqtts:// is usually 8883, and mqtt:// is without TLS"),
+    trust(
+        "alert: CertificateExpired",
+        "it says that our certificate has expired (mqtt.cert_file or --cert-file), or its clock is wrong",
     ),
-    trust("alert: CertificateExpired", "it says that our certificate has expired: mqtt.cert_file, mqtt.key_file"),
-    trust("received fatal alert", "it wants a certificate that it knows: mqtt.cert_file, mqtt.key_file"),
-    trust("UnknownIssuer", "its certificate is by an authority that is not trusted here: mqtt.ca_file"),
-    trust("NotValidForName", "its certificate is for another name than the host in mqtt.url"),
-    trust("not valid for name", "its certificate is for another name than the host in mqtt.url"),
+    trust("alert: Certificate", OURS),
+    trust("alert: BadCertificate", OURS),
+    trust("alert: UnsupportedCertificate", OURS),
+    trust("alert: UnknownCA", OURS),
+    trust("alert: AccessDenied", OURS),
+    way("received fatal alert", "it ends the TLS handshake: look at its log, and at its versions of TLS and ciphers"),
+    trust("UnknownIssuer", "its certificate is by an authority that is not trusted here: mqtt.ca_file or --ca-file"),
+    trust("NotValidForName", "its certificate is for another name than the host in its address"),
+    trust("not valid for name", "its certificate is for another name than the host in its address"),
     trust("Expired", "its certificate has expired, or this machine's clock is wrong"),
     trust("expired", "its certificate has expired, or this machine's clock is wrong"),
     trust("NotValidYet", "its certificate is not valid yet, or this machine's clock is wrong"),
     trust("not valid yet", "its certificate is not valid yet, or this machine's clock is wrong"),
     trust(
         "invalid peer certificate",
-        "its certificate must be for the host in mqtt.url, and by an authority of mqtt.ca_file",
+        "its certificate must be for the host in its address, and by an authority that is trusted here (mqtt.ca_file or --ca-file)",
     ),
 ];
 
@@ -95,10 +103,10 @@ mod tests {
         let name = || ServerName::try_from("broker").unwrap().to_owned();
         for (error, words) in [
             (CertificateError::UnknownIssuer, "an authority that is not trusted here"),
-            (CertificateError::NotValidForName, "another name than the host"),
+            (CertificateError::NotValidForName, "another name than the host in its address"),
             (
                 CertificateError::NotValidForNameContext { expected: name(), presented: vec!["other".into()] },
-                "another name than the host",
+                "another name than the host in its address",
             ),
             (CertificateError::Expired, "has expired"),
             (CertificateError::ExpiredContext { time: at(9), not_after: at(8) }, "has expired"),
@@ -113,6 +121,9 @@ mod tests {
         assert!(advised(plain.clone()).starts_with("it speaks no TLS") && !is_trust(&plain), "{plain}");
         for (alert, words) in [
             (AlertDescription::CertificateRequired, "it wants a certificate that it knows"),
+            (AlertDescription::HandshakeFailure, "it ends the TLS handshake"),
+            (AlertDescription::ProtocolVersion, "it ends the TLS handshake"),
+            (AlertDescription::BadCertificate, "it wants a certificate that it knows"),
             (AlertDescription::UnknownCA, "it wants a certificate that it knows"),
             (AlertDescription::CertificateExpired, "it says that our certificate has expired"),
         ] {
