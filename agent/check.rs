@@ -17,11 +17,12 @@ use crate::fitting::Want;
 use crate::frame::source::{self, Next};
 use crate::log;
 use crate::model::bundle::Bundle;
-use crate::model::extract::Base;
 use crate::model::{golden, runtime};
 use crate::mqtt::link::{Link, LinkOptions};
 use crate::outbox::Outbox;
 use crate::stop::Stop;
+use crate::update::boot;
+use crate::update::ledger::Ledger;
 
 /// The configuration of the package's service.
 const OF_SERVICE: &str = "/etc/inspectd/inspectd.toml";
@@ -194,16 +195,31 @@ fn model(config: &Config, environment: &runtime::Environment) -> Result<String> 
     let bundle = Bundle::open(&config.model.bundle)?;
     let mut session = runtime::Session::new(environment, &bundle)?;
     golden::verify(&bundle, &mut session)?;
-    let mut extraction = "";
-    let mut manifest = bundle.manifest;
-    if Want::gateway(config).is_extraction() {
-        let base = Base::open(&config.model.bundle)?;
-        let kept = base.classes(&config.model.classes).context("model.classes")?;
-        manifest.classes = kept.into_iter().map(|n| manifest.classes[n].clone()).collect();
-        extraction = "; the first start extracts this gateway's own from it";
+    let want = Want::gateway(config);
+    let mut manifest = want.outline()?;
+    let mut extraction =
+        if want.is_extraction() { "; the first start extracts this gateway's own from it" } else { "" };
+    // An update that was taken stands before what is configured.
+    let mut update = String::new();
+    let ledger = Ledger::open(&config.gateway.state_dir);
+    if let Some(installed) = ledger.active() {
+        let active = boot::open(&ledger, installed).context("the update that is active")?;
+        golden::verify(&active, &mut runtime::Session::new(environment, &active)?)
+            .context("the update that is active")?;
+        let (name, version) = (&manifest.name, &manifest.version);
+        update = format!(" (by an update; {name} {version}, which is configured, is for when that is rolled back)");
+        (manifest, extraction) = (active.manifest, "");
     }
-    for camera in config.cameras.iter().filter(|camera| camera.model.is_none()) {
-        manifest.matching(&camera.classes).with_context(|| format!("classes of camera {}", camera.name()))?;
+    for camera in &config.cameras {
+        let of = || format!("classes of camera {}", camera.name());
+        match &camera.model {
+            None => drop(manifest.matching(&camera.classes).with_context(of)?),
+            Some(own) => {
+                let manifest = Want::camera(config, camera.name(), own).outline();
+                let own = || format!("model of camera {}", camera.name());
+                drop(manifest.with_context(own)?.matching(&camera.classes).with_context(of)?);
+            }
+        }
     }
     let anomaly = match (config.anomaly.enabled, manifest.has_features()) {
         (true, true) => "",
@@ -211,7 +227,7 @@ fn model(config: &Config, environment: &runtime::Environment) -> Result<String> 
         (false, _) => "; anomaly check off: the configuration says so",
     };
     let (name, version, classes) = (&manifest.name, &manifest.version, manifest.classes.len());
-    Ok(format!("{name} {version}, {classes} class(es), golden vectors hold{anomaly}{extraction}"))
+    Ok(format!("{name} {version}{update}, {classes} class(es), golden vectors hold{anomaly}{extraction}"))
 }
 
 /// Waits for the camera's first picture, on a thread of its own since a driver may hang.

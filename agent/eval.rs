@@ -100,6 +100,7 @@ struct AnomalyLine {
 pub fn run(args: &Args) -> Result<()> {
     let files = files(args).or_exit(Exit::NoInput)?;
     let bundle = Bundle::open(&args.bundle).or_exit(Exit::Data)?;
+    bundle.manifest.matching(&args.classes).context("--classes").or_exit(Exit::Usage)?;
     let environment = runtime::load(None).or_exit(Exit::Unavailable)?;
     let mut session = runtime::Session::new(&environment, &bundle).or_exit(Exit::Data)?;
     golden::verify(&bundle, &mut session).or_exit(Exit::Data)?;

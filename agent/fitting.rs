@@ -16,7 +16,7 @@ use crate::config::{Config, Milliseconds, OwnModel};
 use crate::durable;
 use crate::exit::{Exit, OrExit};
 use crate::extract::{self, Wish};
-use crate::model::bundle::Bundle;
+use crate::model::bundle::{Bundle, Manifest};
 use crate::model::extract::{Base, store, table};
 use crate::model::runtime::Environment;
 use crate::system;
@@ -91,6 +91,22 @@ impl<'c> Want<'c> {
     /// The bundle cannot be used.
     pub fn origin(&self) -> Result<String> {
         Ok(Bundle::open(self.base).or_exit(Exit::Data)?.sha256)
+    }
+
+    /// The manifest of what it would give, without making it.
+    ///
+    /// # Errors
+    /// The bundle cannot be used, is not elastic where an extraction is asked for, or cannot give that one.
+    pub fn outline(&self) -> Result<Manifest> {
+        if !self.is_extraction() {
+            return Ok(Bundle::open(self.base)?.manifest);
+        }
+        let base = Base::open(self.base).with_context(|| format!("{} asks for an extraction", self.asked))?;
+        let kept = base.classes(self.classes).context("classes of the model")?;
+        table::rows(&base, &kept, None, self.input, None)?;
+        let mut manifest = base.manifest().clone();
+        manifest.classes = kept.into_iter().map(|n| manifest.classes[n].clone()).collect();
+        Ok(manifest)
     }
 
     /// Whether an extraction is asked for.

@@ -146,11 +146,11 @@ impl Judge {
         self
     }
 
-    /// Looks for those classes alone that match one of these patterns, for all where there are none. What another class
-    /// would have explained can then still be an anomaly.
+    /// Looks for those classes alone that match one of these patterns. What another class would have explained can then still be an
+    /// anomaly.
     #[must_use]
     pub fn only(mut self, patterns: &[String]) -> Self {
-        let wanted = |class: &ClassSpec| patterns.is_empty() || patterns.iter().any(|p| glob(p, &class.name));
+        let wanted = |class: &ClassSpec| patterns.iter().any(|p| glob(p, &class.name));
         self.classes.iter_mut().for_each(|class| *class = class.take().filter(wanted));
         self
     }

@@ -13,6 +13,7 @@ use crate::exit::{Exit, OrExit};
 use crate::frame::view::View;
 use crate::frame::{Image, still};
 use crate::inspector::Inspector;
+use crate::inspector::UNKNOWN;
 use crate::model::bundle::Bundle;
 use crate::model::preprocess::Placement;
 use crate::model::{golden, runtime};
@@ -54,6 +55,9 @@ fn severity(text: &str) -> Result<Severity, String> {
 /// # Errors
 /// A picture, a region or the bundle cannot be used, or the lesson cannot be written.
 pub fn run(args: &Args) -> Result<()> {
+    if args.class.as_str() == UNKNOWN {
+        return Err(anyhow!("{UNKNOWN} is what nobody has named; give it a name with --class")).or_exit(Exit::Usage);
+    }
     let count = args.examples.len();
     if count > EXAMPLES {
         return Err(anyhow!("{count} examples are too many; a lesson keeps {EXAMPLES}")).or_exit(Exit::Usage);

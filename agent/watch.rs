@@ -17,7 +17,7 @@ use crate::exit::{Exit, OrExit};
 use crate::glob::glob;
 use crate::mqtt::args::BrokerArgs;
 use crate::mqtt::link::{Event, Link, LinkOptions};
-use crate::mqtt::payload::{AlarmEvent, GatewayState, Transition};
+use crate::mqtt::payload::{AlarmEvent, AlarmState, GatewayState, Transition};
 
 /// File names of pictures that are remembered for the events that name them.
 const REMEMBERED: usize = 1000;
@@ -244,8 +244,15 @@ fn line(event: &AlarmEvent, colour: bool, picture: Option<&PathBuf>) -> String {
         plain(&body.camera),
         plain(&body.class),
         body.score,
-        &body.alarm.to_string()[24..]
+        body.alarm
     );
+    let set_aside = match body.state {
+        AlarmState::Shelved => "  (shelved)",
+        AlarmState::SuppressedByDesign => "  (suppressed)",
+        AlarmState::OutOfService => "  (out of service)",
+        _ => "",
+    };
+    text += set_aside;
     if event.replayed {
         text += "  (was queued)";
     }

@@ -19,6 +19,32 @@ fn state(broker: &Broker, camera: &str) -> Option<Value> {
 }
 
 #[test]
+fn what_is_dropped_into_a_folder_after_a_pause_comes_at_its_rate_and_is_inspected() {
+    let (broker, dir) = (Broker::start(), tempfile::tempdir().unwrap());
+    let (drop, beside) = (dir.path().join("drop"), dir.path().join("beside"));
+    [&drop, &beside].into_iter().for_each(|folder| std::fs::create_dir(folder).unwrap());
+    picture(&drop.join("0.jpg"), 1, false);
+    let camera = "[[cameras]]\nname = \"drop\"\nsource.folder = { path = \"drop\", rate = 2.0 }\n";
+    let results = broker.subscribe("inspect/v1/test/gw/cameras/drop/results");
+    let _daemon = Daemon::start(&config(dir.path(), &broker.url(), camera));
+    eventually(30, "the first picture", || (results.json().len() == 1).then_some(()));
+    std::thread::sleep(Duration::from_secs(3)); // the pause of the folder, in the agent's own time
+    for n in 1..=4 {
+        picture(&beside.join(format!("{n}.jpg")), n, false);
+    }
+    for n in 1..=4 {
+        std::fs::rename(beside.join(format!("{n}.jpg")), drop.join(format!("{n}.jpg"))).unwrap();
+    }
+    let results = eventually(20, "all of them", || Some(results.json()).filter(|all| all.len() == 5));
+    let at = |n: usize| results[n]["captured_at"].as_str().unwrap().parse::<jiff::Timestamp>().unwrap();
+    for n in 2..5 {
+        let apart = at(n).duration_since(at(n - 1)).as_secs_f64();
+        assert!(apart > 0.3, "{apart} s between two at 2 a second");
+    }
+    eventually(10, "none was dropped", || state(&broker, "drop").filter(|s| s["inspected"] == 5 && s["dropped"] == 0));
+}
+
+#[test]
 fn every_fault_is_reported_and_the_other_camera_goes_on() {
     let (broker, dir) = (Broker::start(), tempfile::tempdir().unwrap());
     // An RTSP server that takes the connection and never answers.

@@ -6,8 +6,9 @@ use crate::support::broker::Broker;
 use crate::support::daemon::{Daemon, config, config_with};
 use crate::support::{INSPECTD, bundle, eventually, free_port, root};
 
+/// Without a terminal, also where the tests have one.
 fn inspectd(args: &[&str]) -> Output {
-    Command::new(INSPECTD).args(args).output().unwrap()
+    Command::new("setsid").arg("--wait").arg(INSPECTD).args(args).output().unwrap()
 }
 
 fn text(bytes: &[u8]) -> String {
@@ -46,6 +47,25 @@ fn check_tells_wrong_from_unreachable() {
         assert_eq!(out.status.code(), Some(78), "{lines}");
         assert!(lines.contains("inspectd.toml:14:1: cameras[0].fsp: unknown field `fsp`"), "{lines}");
     }
+}
+
+#[test]
+fn check_knows_a_camera_whose_own_model_cannot_be_had() {
+    let (broker, dir) = (Broker::start(), tempfile::tempdir().unwrap());
+    let said = |own: &str| {
+        let path = config(dir.path(), &broker.url(), &format!("{CAMERA}model = {{ {own} }}\n"));
+        let out = inspectd(&["check", "--config", &path.to_string_lossy()]);
+        assert_eq!(out.status.code(), Some(69));
+        text(&out.stdout)
+    };
+    let lines = said("input = 320");
+    assert!(
+        lines.contains("WRONG model bundle: model of camera strip: ") && lines.contains("is not elastic"),
+        "{lines}"
+    );
+    let base = root().join("models/base").display().to_string();
+    let lines = said(&format!("bundle = \"{base}\", classes = [\"steal/*\"]"));
+    assert!(lines.contains("model of camera strip: ") && lines.contains("no class is called steal/*"), "{lines}");
 }
 
 #[test]
@@ -94,10 +114,19 @@ fn what_is_missing_is_named_without_a_panic() {
     let dir = tempfile::tempdir().unwrap();
     let at = |name: &str| dir.path().join(name).to_string_lossy().into_owned();
     let shipped = bundle().to_string_lossy().into_owned();
+    let pictures = dir.path().to_string_lossy().into_owned();
+    std::fs::write(dir.path().join("annotations.json"), r#"{"images":[{"file":"a.png"}]}"#).unwrap();
     for (args, code, words) in [
         (vec!["run", "--config", "/nowhere.toml"], 78, "cannot read the configuration /nowhere.toml"),
         (vec!["eval", "--bundle", &shipped, "--data", "/nowhere", "--out", &at("o")], 66, "annotations.json"),
         (vec!["eval", "--bundle", "/nowhere", "--data", "/nowhere", "--out", &at("o")], 66, "/nowhere"),
+        (
+            vec!["eval", "--bundle", &shipped, "--data", &pictures, "--out", &at("o"), "--classes", "steal/*"],
+            64,
+            "no class is called steal/*; there are",
+        ),
+        (vec!["model", "keygen", &at("k")], 64, "no terminal at which the key's password could be asked for"),
+        (vec!["teach", "--bundle", &shipped, "--class", "unknown", "a.png"], 64, "unknown is what nobody has named"),
         (vec!["bench", "--bundle", "/nowhere"], 65, "bundle.json is missing"),
         (vec!["bench", "--bundle", &shipped, "--source", "/nowhere"], 66, "cannot read the folder /nowhere"),
         (vec!["watch", "--broker", "localhost"], 78, "write mqtt://HOST[:PORT]"),
@@ -126,8 +155,9 @@ fn man_pages_name_files_and_inner_commands_stay_inside() {
         assert!(!dir.path().join(format!("inspectd-{inner}.1")).exists());
         for shell in ["bash", "zsh", "fish"] {
             let offered = text(&inspectd(&["completions", shell]).stdout);
-            assert!(offered.contains("support-bundle") && !offered.contains(&format!("{inner})")), "{shell}");
-            assert!(!offered.split_whitespace().any(|word| word == inner), "{shell} offers {inner}");
+            assert!(offered.contains("support-bundle"), "{shell}");
+            let mut words = offered.split(|c: char| !c.is_ascii_alphanumeric());
+            assert!(!words.any(|word| word == inner), "{shell} offers {inner}");
         }
         assert!(!text(&inspectd(&["--help"]).stdout).lines().any(|line| line.trim_start().starts_with(inner)));
     }

@@ -53,6 +53,21 @@ async fn gateway(url: String, n: usize, key: String, dir: PathBuf, fails: bool, 
         "outbox": { "appended": 0, "delivered": 0, "dropped": 0, "dead": 0, "queued": 0 },
     });
     link.publish(&topics.state(), state.to_string().into_bytes(), 1, true, None).unwrap();
+    let idle = Reported {
+        schema: SCHEMA.into(),
+        phase: Phase::Idle,
+        progress: 0.0,
+        reason: None,
+        active: ModelRef { name: "old".into(), version: "1.0.0".into(), sha256: String::new() },
+        release: None,
+        wanted: None,
+        candidate: None,
+        received: 0,
+        needed: 0,
+        shadow: None,
+        floor: 0,
+    };
+    link.publish(&topics.reported(), serde_json::to_vec(&idle).unwrap(), 1, true, None).unwrap();
     let keys = Keyring::new(vec![public_key(&key).unwrap()], Vec::new());
     let here = Circumstances {
         site: "test".into(),
@@ -102,18 +117,14 @@ async fn gateway(url: String, n: usize, key: String, dir: PathBuf, fails: bool, 
                 let bundle = Bundle::open(&slot).unwrap();
                 cost.seconds.lock().unwrap().insert(n, begun.elapsed().as_secs_f64());
                 let reported = Reported {
-                    schema: SCHEMA.into(),
                     phase: if fails { Phase::RolledBack } else { Phase::Committed },
                     progress: 1.0,
                     reason: fails.then(|| "it does not prove itself".to_owned()),
                     active: ModelRef::of(&bundle),
                     release: Some(admitted.sha256).filter(|_| !fails),
                     wanted: Some(admitted.sha256),
-                    candidate: None,
-                    received: 0,
-                    needed: 0,
-                    shadow: None,
                     floor: release.counter,
+                    ..idle
                 };
                 link.publish(&topics.reported(), serde_json::to_vec(&reported).unwrap(), 1, true, None).unwrap();
                 let _ = std::fs::remove_dir_all(&dir); // two hundred of them are large

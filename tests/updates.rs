@@ -10,7 +10,9 @@ use serde_json::Value;
 use crate::session::{options, runtime};
 use crate::support::daemon::Daemon;
 use crate::support::plant::{Plant, said};
-use crate::support::{INSPECTD, eventually, root, soak};
+use crate::support::{INSPECTD, bundle, eventually, root, soak};
+
+const CAMERA: &str = "[[cameras]]\nname = \"strip\"\nsource.synthetic = {}\n";
 
 #[test]
 fn an_update_is_pushed_tried_out_and_committed_while_inspection_goes_on() {
@@ -70,6 +72,74 @@ fn what_is_not_signed_or_not_wanted_is_refused_and_says_why() {
     plant.model(&["sign", "--bundle", &bundle, "--key", "other.key", "--counter", "7", "--out", "foreign"]);
     refused(&desired("foreign"), "which is not trusted here");
     assert!(!plant.path("state/model").exists(), "nothing of it was fetched");
+}
+
+#[test]
+fn a_camera_is_not_left_without_what_it_looks_for_and_check_knows_what_runs() {
+    let plant = Plant::new();
+    let only = |classes: &str| {
+        let path = plant.config("", &bundle().display().to_string());
+        let text = std::fs::read_to_string(&path).unwrap();
+        let text = text.replace("name = \"boards\"", &format!("name = \"boards\"\nclasses = {classes}"));
+        std::fs::write(&path, text).unwrap();
+        path
+    };
+    let config = only("[\"pcb/*\"]");
+    let daemon = Daemon::start(&config);
+    daemon.wait_for_log(30, "connected");
+    eventually(20, "the gateway's report", || plant.reported().is_object().then_some(()));
+    let without = plant.bundle("1.2.0", |manifest| {
+        for class in manifest["classes"].as_array_mut().unwrap() {
+            class["name"] = class["name"].as_str().unwrap().replace("pcb/", "board/").into();
+        }
+    });
+    let out = plant.push(&plant.sign(&without, "5", &[]), &without);
+    let words = "camera boards looks for what it does not have (`classes` of the camera): no class is called pcb/*";
+    assert!(!out.status.success() && said(&out).contains(words), "{}\n{}", said(&out), daemon.log());
+    assert_eq!(plant.reported()["active"]["version"], "1.1.0");
+    // Where it looks for all, nothing is missing.
+    only("[]");
+    assert!(Command::new("kill").args(["-HUP", &daemon.pid().to_string()]).status().unwrap().success());
+    daemon.wait_for_log(10, "cameras.boards.classes");
+    let out = plant.push(&plant.sign(&without, "6", &[]), &without);
+    assert!(out.status.success(), "{}\n{}", said(&out), daemon.log());
+    assert!(daemon.terminate(5).success());
+    // What is configured is another one.
+    let check = || said(&Command::new(INSPECTD).args(["check", "--config"]).arg(&config).output().unwrap());
+    let lines = check();
+    assert!(lines.contains("1.2.0 (by an update; "), "{lines}");
+    only("[\"pcb/*\"]");
+    assert!(check().contains("WRONG model bundle: classes of camera boards: no class is called pcb/*"), "{}", check());
+}
+
+#[test]
+fn a_push_that_is_called_off_leaves_nothing_behind_and_one_to_nobody_says_so() {
+    let plant = Plant::new();
+    let new = plant.bundle("1.2.0", |_| {});
+    let release = plant.sign(&new, "5", &["--approve"]);
+    // Without keys a gateway takes nothing, which is said before anything is sent.
+    let config = crate::support::daemon::config_with(plant.dir.path(), &plant.broker.url(), "", CAMERA);
+    let daemon = Daemon::start(&config);
+    daemon.wait_for_log(30, "connected");
+    eventually(20, "the gateway's state", || plant.broker.retained("inspect/v1/test/gw/state"));
+    let out = plant.push(&release, &new);
+    assert!(!out.status.success() && said(&out).contains("no gateway of test/* takes updates"), "{}", said(&out));
+    assert!(plant.broker.retained("inspect/v1/test/blobs/#").is_none());
+    drop(daemon);
+
+    let _daemon = plant.ready("");
+    for signal in ["INT", "TERM"] {
+        let mut push = plant.pushing_away(&release, &new);
+        plant.wait_for("it waits for approval", |r| r["phase"] == "shadow" && r["progress"].as_f64() > Some(0.9));
+        let killed = Command::new("kill").args([&format!("-{signal}"), &push.id().to_string()]).status().unwrap();
+        assert!(killed.success());
+        let ended = eventually(20, "it ends", || push.try_wait().unwrap());
+        assert!(!ended.success());
+        for topic in ["inspect/v1/test/gw/model/desired", "inspect/v1/test/blobs/#"] {
+            assert!(plant.broker.retained(topic).is_none(), "{topic} is left behind");
+        }
+        plant.wait_for("the gateway has let go of it", |r| r["candidate"].is_null());
+    }
 }
 
 #[test]

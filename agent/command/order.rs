@@ -1,6 +1,6 @@
 //! What can be commanded, as types; their JSON Schemas are what `inspectd schema` prints.
 
-use anyhow::{Result, anyhow, bail};
+use anyhow::{Result, anyhow, bail, ensure};
 use schemars::JsonSchema;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
@@ -238,6 +238,11 @@ impl Order {
 
 pub(super) fn read<T: DeserializeOwned>(command: &str, payload: &[u8]) -> Result<T> {
     let payload = if payload.is_empty() { b"{}" } else { payload };
+    // A parser of JSON says of other text what it expected at its first letter.
+    ensure!(
+        payload.trim_ascii_start().starts_with(b"{"),
+        "a command's payload is a JSON object: {{…}}; `inspectd schema {command}` prints it"
+    );
     let mut deserializer = serde_json::Deserializer::from_slice(payload);
     let value = serde_path_to_error::deserialize(&mut deserializer)
         .map_err(|e| anyhow!("{e}; `inspectd schema {command}` prints what this command takes"))?;

@@ -9,6 +9,7 @@ use super::Office;
 use super::order::Teach;
 use crate::anomaly::memory::Mark;
 use crate::config::{ClassName, Severity};
+use crate::inspector::UNKNOWN;
 use crate::outbox::examples::{LOOKS, SCENES};
 use crate::outbox::{Kind, Message};
 use crate::taught::{Lesson, Look, SCHEMA, Scene};
@@ -19,6 +20,7 @@ const EXAMPLES: usize = 5;
 impl Office {
     /// Teaches a class by alarms of this gateway, or regions of their pictures, and tells the site.
     pub(super) fn teach(&self, order: &Teach) -> Result<Value> {
+        ensure!(order.class.as_str() != UNKNOWN, "class: {UNKNOWN} is what nobody has named; give it a name");
         let examples = self.examples(order)?;
         let known = self.school.lessons().get(&order.class).cloned();
         let (lesson, clash) = self.school.merged(Lesson {

@@ -56,8 +56,9 @@ pub struct CameraConfig {
     /// where none is given.
     #[serde(default)]
     pub product: Option<Name>,
-    /// Only these of the model's classes are found here: names, in which * is any text. All where none is given.
-    #[serde(default)]
+    /// Only these of the model's classes are found here: names, in which * is any text. With an empty list none of them is, and the check
+    /// for what nobody has labelled is alone.
+    #[serde(default = "all")]
     pub classes: Vec<String>,
     /// A model of its own; that of the gateway where none is given.
     #[serde(default)]
@@ -71,6 +72,11 @@ pub struct CameraConfig {
     /// What is looked for in the picture itself: frozen, dark, out of focus …
     #[serde(default)]
     pub health: HealthConfig,
+}
+
+/// Names of all classes.
+fn all() -> Vec<String> {
+    vec!["*".to_owned()]
 }
 
 fn neutral() -> Sensitivity {
@@ -125,7 +131,7 @@ impl CameraConfig {
             flip: None,
             sensitivity: neutral(),
             product: None,
-            classes: Vec::new(),
+            classes: all(),
             model: None,
             trigger: None,
             hang_timeout_s: hang(),

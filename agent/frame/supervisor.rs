@@ -187,6 +187,10 @@ impl Reader {
                 feed.set_phase(Phase::Streaming, None);
             }
             if matches!(next, Next::Idle) {
+                // Where nothing was there to be read, nothing is made up for: it would come in a burst, and be dropped.
+                if !source.live() {
+                    due = due.max(Instant::now());
+                }
                 continue;
             }
             self.first.get_or_init(Instant::now);

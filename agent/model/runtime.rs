@@ -9,6 +9,7 @@ use std::sync::{Mutex, PoisonError};
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
 pub use ort::environment::Environment;
+use ort::logging::LogLevel;
 use ort::session::builder::GraphOptimizationLevel;
 use ort::value::TensorRef;
 
@@ -172,7 +173,9 @@ impl Bare {
 }
 
 fn build(environment: &Environment, model: &[u8], threads: usize, spin: bool) -> ort::Result<ort::session::Session> {
+    // It warns of each constant that it folds away: a thousand lines for a base bundle.
     ort::session::Session::builder(environment)?
+        .with_log_level(LogLevel::Error)?
         .with_optimization_level(GraphOptimizationLevel::Level3)?
         .with_intra_threads(threads)?
         .with_inter_threads(1)?

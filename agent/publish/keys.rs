@@ -1,11 +1,11 @@
 //! `inspectd model keygen`, and reading the keys that it makes.
 
-use std::fs::{self, OpenOptions};
+use std::fs::{self, File, OpenOptions};
 use std::io::Write as _;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, anyhow};
+use anyhow::{Context, Result, anyhow, bail};
 use ct_codecs::{Base64, Decoder as _};
 use minisign::{KeyPair, PublicKey, SecretKey, SecretKeyBox};
 
@@ -36,6 +36,12 @@ pub struct Password {
 
 impl Password {
     fn get(&self) -> Result<Option<String>> {
+        if self.password_file.is_none() && File::open("/dev/tty").is_err() {
+            return Err(anyhow!(
+                "there is no terminal at which the key's password could be asked for: --password-file"
+            ))
+            .or_exit(Exit::Usage);
+        }
         self.password_file.as_deref().map(secret).transpose().or_exit(Exit::NoInput)
     }
 }
@@ -87,6 +93,9 @@ pub fn run(args: &Args) -> Result<()> {
 /// The file is missing, no key, or the password is wrong.
 pub fn secret_key(path: &Path, password: &Password) -> Result<SecretKey> {
     let text = fs::read_to_string(path).with_context(|| format!("cannot read the key {}", path.display()))?;
+    if trust::public_key(&text).is_ok() {
+        bail!("{} is a public key; what signs is the secret one, beside it: .key", path.display());
+    }
     let parsed = || SecretKeyBox::from_string(&text).map_err(|e| anyhow!("{} is no secret key: {e}", path.display()));
     if let Ok(key) = parsed()?.into_unencrypted_secret_key() {
         return Ok(key);

@@ -70,6 +70,10 @@ impl Load {
         let index = read(INDEX)?;
         ensure!(Digest::of(&index) == spec.sha256, "{INDEX} is not the one that was signed");
         let files = files()?;
+        let is_of =
+            |name: &str| files.get(name).map(|bytes| Digest::of(bytes)) == release.files.get(name).map(|s| s.sha256);
+        let (name, version) = (&release.name, &release.version);
+        ensure!(is_of("bundle.json"), "the folder holds another bundle than the one that was signed, {name} {version}");
         for (name, spec) in &release.files {
             let same = files.get(name).is_some_and(|bytes| Digest::of(bytes) == spec.sha256);
             ensure!(same, "{name} of the bundle is not the one that was signed");

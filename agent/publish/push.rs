@@ -5,11 +5,12 @@ use std::time::Duration;
 
 use anyhow::Result;
 use indicatif::{ProgressBar, ProgressStyle};
+use tokio::signal::unix::{SignalKind, signal};
 
 use super::load::Load;
 use super::rollout::{Plan, Rollout, Settled, Step, Wave};
 use super::target::Target;
-use crate::exit::{Exit, OrExit};
+use crate::exit::{self, Exit, OrExit};
 use crate::mqtt::args::BrokerArgs;
 use crate::mqtt::link::Link;
 use crate::stop::Stop;
@@ -64,8 +65,26 @@ pub fn run(args: &Args) -> Result<()> {
     tokio.block_on(async {
         let link = Link::connect(&options).await.or_exit(Exit::Unavailable)?;
         let mut tell = |step: Step| shown.step(&load, &step);
-        Rollout::new(&plan, &load, link, Stop::default(), &mut tell).run().await
+        let stop = Stop::default();
+        tokio::spawn(interrupted(stop.clone()));
+        Rollout::new(&plan, &load, link, stop, &mut tell).run().await
     })
+}
+
+/// Ctrl-C and SIGTERM call it off: what gateways have not taken is wanted no more, and nothing stays on the broker. A second one ends at once.
+async fn interrupted(stop: Stop) {
+    let mut terminate = signal(SignalKind::terminate()).ok();
+    let mut asked = async || match &mut terminate {
+        Some(terminate) => tokio::select! { _ = tokio::signal::ctrl_c() => (), _ = terminate.recv() => () },
+        None => drop(tokio::signal::ctrl_c().await),
+    };
+    asked().await;
+    eprintln!(
+        "called off: gateways that have not taken it are told so, and the broker is cleared; once more ends at once"
+    );
+    stop.set();
+    asked().await;
+    exit::leave(Exit::Unavailable as u8);
 }
 
 /// What is seen of it in a terminal.

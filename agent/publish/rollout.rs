@@ -29,6 +29,9 @@ const WINDOW: usize = 8;
 /// How often it is looked whether it is to stop.
 const TICK: Duration = Duration::from_millis(500);
 
+/// Without keys a gateway reports nothing.
+const KEYLESS: &str = "update.keys in its configuration";
+
 /// To whom, and how fast.
 #[derive(Debug, Clone)]
 pub struct Plan {
@@ -148,6 +151,9 @@ impl<'a> Rollout<'a> {
             self.online.iter().filter(|name| glob(&self.plan.to.gateway, name)).cloned().collect();
         if gateways.is_empty() {
             return Err(anyhow!("no gateway is online at {}", self.plan.to)).or_exit(Exit::Unavailable);
+        }
+        if !gateways.iter().any(|name| self.seen.contains_key(name)) {
+            return Err(anyhow!("no gateway of {} takes updates ({KEYLESS})", self.plan.to)).or_exit(Exit::Unavailable);
         }
         let blobs = self.blobs(&site);
         (self.tell)(Step::Begins(blobs.len(), &gateways));
@@ -293,7 +299,9 @@ impl<'a> Rollout<'a> {
     }
 
     fn settled(&self, gateway: &str) -> Option<Settled> {
-        let reported = self.seen.get(gateway)?;
+        let Some(reported) = self.seen.get(gateway) else {
+            return Some(Settled::Failed(format!("it takes no updates ({KEYLESS})"))); // else it would have reported
+        };
         if reported.wanted != Some(self.load.sha256) {
             return None; // it has not decided about this one
         }

@@ -174,7 +174,9 @@ impl AlarmBook {
                 ensure!(self.alarms().any(|a| a.body.alarm == *alarm), "alarm {alarm} is not active here");
             }
             Which::All { camera, .. } => {
-                ensure!(self.cameras.contains_key(camera.as_str()), "there is no camera {camera}");
+                let names = || self.cameras.keys().map(AsRef::as_ref).collect::<BTreeSet<&str>>();
+                let is_here = self.cameras.contains_key(camera.as_str());
+                ensure!(is_here, "there is no camera {camera}; there are {}", Vec::from_iter(names()).join(", "));
             }
         }
         Ok(())

@@ -106,6 +106,16 @@ impl Plant {
         self.try_model(&["push", release, "--bundle", &bundle, "--broker", &url, "--to", "test/*", "--patience", "2"])
     }
 
+    /// As [`Self::push`], and goes on meanwhile.
+    pub fn pushing_away(&self, release: &str, bundle: &Path) -> Child {
+        let (url, bundle) = (self.broker.url(), bundle.display().to_string());
+        Command::new(INSPECTD)
+            .args(["model", "push", release, "--bundle", &bundle, "--broker", &url, "--to", "test/*"])
+            .current_dir(self.dir.path())
+            .spawn()
+            .unwrap()
+    }
+
     /// The same in the background.
     pub fn pushing(&self, release: &str, bundle: &Path) -> Child {
         let (url, bundle) = (self.broker.url(), bundle.display().to_string());

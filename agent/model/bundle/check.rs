@@ -30,7 +30,9 @@ impl Manifest {
     /// A pattern that no class matches.
     pub fn matching(&self, patterns: &[String]) -> Result<Vec<usize>> {
         let names: Vec<&str> = self.classes.iter().map(|c| c.name.as_str()).collect();
-        if let Some(pattern) = patterns.iter().find(|pattern| !names.iter().any(|name| glob(pattern, name))) {
+        if let Some(pattern) =
+            patterns.iter().find(|pattern| *pattern != "*" && !names.iter().any(|name| glob(pattern, name)))
+        {
             bail!("no class is called {pattern}; there are {}", names.join(", "));
         }
         let wanted = |name: &str| patterns.is_empty() || patterns.iter().any(|pattern| glob(pattern, name));

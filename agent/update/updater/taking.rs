@@ -6,6 +6,7 @@ use tracing::info;
 
 use super::{Looking, Receiving, Stage, Updater};
 use crate::glob::glob;
+use crate::model::bundle::Manifest;
 use crate::mqtt::link::Link;
 use crate::update::index::{self, Chunk, Digest, Recipe};
 use crate::update::ledger::Phase;
@@ -107,7 +108,8 @@ impl Updater {
     fn prove(&mut self, release: &Release) -> Result<Stage> {
         let installed = self.ledger.candidate().context("there is no candidate")?.installed;
         let folder = self.ledger.folder(installed.slot);
-        boot::open(&self.ledger, installed)?;
+        let bundle = boot::open(&self.ledger, installed)?;
+        self.is_enough(&bundle.manifest)?;
         self.ledger.advance(Phase::Verified)?;
         let memory = self.parts.config.get().update.max_memory_mib.get() << 20;
         let mut prover = Prover::start(&folder, self.parts.config.get().model.runtime.as_deref(), memory)?;
@@ -119,6 +121,20 @@ impl Updater {
         Ok(Stage::Shadow(Box::new(Looking { prover, shadow: Shadow::default(), shown: None })))
     }
 
+    /// A camera that looks for some classes alone must not be left without them: it would be blind, and nobody would know.
+    fn is_enough(&self, manifest: &Manifest) -> Result<()> {
+        let config = self.parts.config.get();
+        let active = self.parts.pipeline.kind(0);
+        let had =
+            |patterns: &[String]| active.as_ref().is_some_and(|(kind, _)| kind.manifest.matching(patterns).is_ok());
+        for camera in config.cameras.iter().filter(|camera| camera.model.is_none() && had(&camera.classes)) {
+            let looks =
+                || format!("camera {} looks for what it does not have (`classes` of the camera)", camera.name());
+            manifest.matching(&camera.classes).with_context(looks)?;
+        }
+        Ok(())
+    }
+
     pub(super) fn step_shadow(&mut self, mut looking: Box<Looking>) -> Result<Stage> {
         let promotion = self.ledger.candidate().context("there is no candidate")?.release.promotion;
         let answer = looking.prover.answer().context("beside the active one")?;
@@ -126,7 +142,7 @@ impl Updater {
             && let Some(seen) = looking.shown.take()
         {
             let wanted = &seen.settings.camera.classes;
-            let looked_for = |found: &Found| wanted.is_empty() || wanted.iter().any(|p| glob(p, &found.class));
+            let looked_for = |found: &Found| wanted.iter().any(|p| glob(p, &found.class));
             let found: Vec<Found> = found.into_iter().filter(looked_for).collect();
             looking.shadow.add(&seen.findings, seen.ms, &found, ms);
             self.shadow = Some(looking.shadow.report());
