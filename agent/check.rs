@@ -213,11 +213,11 @@ fn model(config: &Config, environment: &runtime::Environment) -> Result<String> 
     for camera in &config.cameras {
         let of = || format!("classes of camera {}", camera.name());
         match &camera.model {
-            None => drop(manifest.matching(&camera.classes).with_context(of)?),
+            None => manifest.serves(&camera.classes, config.anomaly.enabled).with_context(of)?,
             Some(own) => {
                 let manifest = Want::camera(config, camera.name(), own).outline();
                 let own = || format!("model of camera {}", camera.name());
-                drop(manifest.with_context(own)?.matching(&camera.classes).with_context(of)?);
+                manifest.with_context(own)?.serves(&camera.classes, config.anomaly.enabled).with_context(of)?;
             }
         }
     }

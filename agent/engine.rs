@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use anyhow::{Context, Result};
-use tracing::warn;
+use tracing::{info, warn};
 
 use crate::anomaly::memory::Mark;
 use crate::config::{AnomalyConfig, CameraConfig};
@@ -58,8 +58,10 @@ impl Kind {
     /// A judge for a camera. What was taught is named where `school` is given: lessons belong to the gateway's model.
     #[must_use]
     pub fn judge(&self, anomaly: &AnomalyConfig, camera: &CameraConfig, school: Option<&Arc<School>>) -> Judge {
-        if let Err(e) = self.manifest.matching(&camera.classes) {
+        if let Err(e) = self.manifest.serves(&camera.classes, anomaly.enabled) {
             warn!(camera = camera.name(), "classes: {e:#}");
+        } else if camera.classes.is_empty() {
+            info!(camera = camera.name(), "looks for no class of the model: the anomaly check is alone");
         }
         let judge = Judge::new(anomaly, camera.sensitivity.get(), &self.manifest).only(&camera.classes);
         match school {

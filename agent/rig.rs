@@ -105,7 +105,7 @@ impl Rig {
             // A model that came by an update may know fewer; that is no reason not to start with it, and the judge says so.
             if is_reload {
                 let of = || format!("classes of camera {}", camera.name());
-                kind.manifest.matching(&camera.classes).with_context(of)?;
+                kind.manifest.serves(&camera.classes, config.anomaly.enabled).with_context(of)?;
             }
             engines.push((engine, shelf));
         }

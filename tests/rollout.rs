@@ -40,6 +40,24 @@ struct Cost {
     seconds: Mutex<BTreeMap<usize, f64>>,
 }
 
+/// What a gateway reports that has taken nothing yet.
+fn idle() -> Reported {
+    Reported {
+        schema: SCHEMA.into(),
+        phase: Phase::Idle,
+        progress: 0.0,
+        reason: None,
+        active: ModelRef { name: "old".into(), version: "1.0.0".into(), sha256: String::new() },
+        release: None,
+        wanted: None,
+        candidate: None,
+        received: 0,
+        needed: 0,
+        shadow: None,
+        floor: 0,
+    }
+}
+
 /// One gateway: takes what is wanted, and reports; `fails` is whether its bundle does not prove itself.
 async fn gateway(url: String, n: usize, key: String, dir: PathBuf, fails: bool, cost: Arc<Cost>) {
     let name = format!("gw-{n}");
@@ -53,20 +71,7 @@ async fn gateway(url: String, n: usize, key: String, dir: PathBuf, fails: bool, 
         "outbox": { "appended": 0, "delivered": 0, "dropped": 0, "dead": 0, "queued": 0 },
     });
     link.publish(&topics.state(), state.to_string().into_bytes(), 1, true, None).unwrap();
-    let idle = Reported {
-        schema: SCHEMA.into(),
-        phase: Phase::Idle,
-        progress: 0.0,
-        reason: None,
-        active: ModelRef { name: "old".into(), version: "1.0.0".into(), sha256: String::new() },
-        release: None,
-        wanted: None,
-        candidate: None,
-        received: 0,
-        needed: 0,
-        shadow: None,
-        floor: 0,
-    };
+    let idle = idle();
     link.publish(&topics.reported(), serde_json::to_vec(&idle).unwrap(), 1, true, None).unwrap();
     let keys = Keyring::new(vec![public_key(&key).unwrap()], Vec::new());
     let here = Circumstances {

@@ -29,8 +29,13 @@ const WINDOW: usize = 8;
 /// How often it is looked whether it is to stop.
 const TICK: Duration = Duration::from_millis(500);
 
+/// First reports have come by then.
+const REPORTS: Duration = Duration::from_secs(4);
+/// One that was asked has reported by then.
+const SILENCE: Duration = Duration::from_secs(15);
 /// Without keys a gateway reports nothing.
-const KEYLESS: &str = "update.keys in its configuration";
+const KEYLESS: &str =
+    "nothing is reported: there is no update.keys in the configuration, or this user may not read model/reported";
 
 /// To whom, and how fast.
 #[derive(Debug, Clone)]
@@ -125,12 +130,14 @@ pub struct Rollout<'a> {
     /// What gateways report.
     seen: BTreeMap<String, Reported>,
     online: BTreeSet<String>,
+    /// Those whose reports are not understood here.
+    foreign: BTreeSet<String>,
 }
 
 impl<'a> Rollout<'a> {
     /// Begins nothing yet.
     pub fn new(plan: &'a Plan, load: &'a Load, link: Link, stop: Stop, tell: &'a mut (dyn FnMut(Step) + Send)) -> Self {
-        Self { plan, load, link, stop, tell, seen: BTreeMap::new(), online: BTreeSet::new() }
+        Self { plan, load, link, stop, tell, seen: BTreeMap::new(), online: BTreeSet::new(), foreign: BTreeSet::new() }
     }
 
     /// Brings it.
@@ -152,15 +159,22 @@ impl<'a> Rollout<'a> {
         if gateways.is_empty() {
             return Err(anyhow!("no gateway is online at {}", self.plan.to)).or_exit(Exit::Unavailable);
         }
-        if !gateways.iter().any(|name| self.seen.contains_key(name)) {
-            return Err(anyhow!("no gateway of {} takes updates ({KEYLESS})", self.plan.to)).or_exit(Exit::Unavailable);
+        // Reports come after states, and over a slow line later.
+        let until = Instant::now() + REPORTS;
+        while gateways.iter().any(|name| !self.reports(name))
+            && let Ok(event) = tokio::time::timeout_at(until, self.link.next()).await
+        {
+            self.event(event)?;
+        }
+        if !gateways.iter().any(|name| self.reports(name)) {
+            return Err(anyhow!("no gateway of {} takes updates: {KEYLESS}", self.plan.to)).or_exit(Exit::Unavailable);
         }
         let blobs = self.blobs(&site);
         (self.tell)(Step::Begins(blobs.len(), &gateways));
         self.publish(blobs.iter().map(|(topic, range)| (topic.clone(), self.load.part(range))).collect(), "chunks")
             .await?;
         let outcome = self.waves(&site, &gateways).await;
-        if !self.plan.keep {
+        if !self.plan.keep || self.stop.is_set() {
             let empty = blobs.iter().map(|(topic, _)| (topic.clone(), Vec::new()));
             let removed = self.publish(empty.collect(), "removing").await;
             self.link.disconnect().await;
@@ -181,10 +195,11 @@ impl<'a> Rollout<'a> {
             let ask = |name: &String| (Topics::new(site, name).desired()[0].clone(), self.load.desired.clone());
             self.publish(wave.iter().map(ask).collect(), "asking").await?;
             (self.tell)(Step::Wave(wave, end));
-            let (until, mut settled) = (Instant::now() + self.plan.patience, BTreeMap::new());
+            let asked = Instant::now();
+            let (until, mut settled) = (asked + self.plan.patience, BTreeMap::new());
             while settled.len() < wave.len() {
                 for name in wave.iter().filter(|name| !settled.contains_key(*name)).cloned().collect::<Vec<_>>() {
-                    if let Some(outcome) = self.settled(&name) {
+                    if let Some(outcome) = self.settled(&name, asked) {
                         (self.tell)(Step::Settled(&name, &outcome));
                         settled.insert(name, outcome);
                     }
@@ -277,8 +292,9 @@ impl<'a> Rollout<'a> {
             Event::Message { topic, payload, .. } => {
                 let gateway = topic.split('/').nth(3).unwrap_or_default().to_owned();
                 if topic.ends_with("/model/reported") {
-                    if let Ok(reported) = serde_json::from_slice(&payload) {
-                        self.seen.insert(gateway, reported);
+                    match serde_json::from_slice(&payload) {
+                        Ok(reported) => drop(self.seen.insert(gateway, reported)),
+                        Err(_) => drop(self.foreign.insert(gateway)),
                     }
                 } else if let Ok(state) = serde_json::from_slice::<GatewayState>(&payload)
                     && state.online
@@ -298,10 +314,16 @@ impl<'a> Rollout<'a> {
         .or_exit(Exit::Unavailable)
     }
 
-    fn settled(&self, gateway: &str) -> Option<Settled> {
-        let Some(reported) = self.seen.get(gateway) else {
-            return Some(Settled::Failed(format!("it takes no updates ({KEYLESS})"))); // else it would have reported
-        };
+    /// Whether it has said anything about updates, be it in words of another version.
+    fn reports(&self, gateway: &str) -> bool {
+        self.seen.contains_key(gateway) || self.foreign.contains(gateway)
+    }
+
+    fn settled(&self, gateway: &str, asked: Instant) -> Option<Settled> {
+        if !self.reports(gateway) && asked.elapsed() > SILENCE {
+            return Some(Settled::Failed(KEYLESS.to_owned()));
+        }
+        let reported = self.seen.get(gateway)?;
         if reported.wanted != Some(self.load.sha256) {
             return None; // it has not decided about this one
         }

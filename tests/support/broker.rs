@@ -81,6 +81,15 @@ impl Broker {
             .unwrap();
         serde_json::from_slice(&out.stdout).ok()
     }
+
+    /// Whether anything at all is retained under a filter.
+    pub fn retains(&self, filter: &str) -> bool {
+        let out = Command::new("mosquitto_sub")
+            .args(["-p", &self.port.to_string(), "-t", filter, "-C", "1", "-W", "1"])
+            .output()
+            .unwrap();
+        !out.stdout.is_empty()
+    }
 }
 
 impl Drop for Broker {

@@ -71,6 +71,7 @@ impl Plant {
         eventually(20, "the gateway's state", || {
             (self.broker.retained("inspect/v1/test/gw/state")?["online"] == true).then_some(())
         });
+        eventually(20, "the gateway's report", || self.reported().is_object().then_some(()));
         daemon
     }
 

@@ -39,6 +39,18 @@ impl Manifest {
         Ok((0..names.len()).filter(|&n| wanted(names[n])).collect())
     }
 
+    /// That a camera which looks for these classes finds something, with or without the anomaly check.
+    ///
+    /// # Errors
+    /// A pattern that no class matches; or none, and no anomaly check.
+    pub fn serves(&self, patterns: &[String], anomaly: bool) -> Result<()> {
+        ensure!(
+            !patterns.is_empty() || (anomaly && self.has_features()),
+            "`classes = []` looks for no class, and there is no anomaly check: it would find nothing"
+        );
+        self.matching(patterns).map(drop)
+    }
+
     pub(in crate::model) fn check(&self) -> Result<()> {
         ensure!(self.schema == "inspect.bundle/1", "schema {:?} is not inspect.bundle/1", self.schema);
         let is_version = self.version.split('.').count() == 3

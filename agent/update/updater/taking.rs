@@ -121,16 +121,21 @@ impl Updater {
         Ok(Stage::Shadow(Box::new(Looking { prover, shadow: Shadow::default(), shown: None })))
     }
 
-    /// A camera that looks for some classes alone must not be left without them: it would be blind, and nobody would know.
-    fn is_enough(&self, manifest: &Manifest) -> Result<()> {
+    /// What a camera looks for, and the active bundle knows, a new one must know as well: else the camera would be blind for it, and nobody
+    /// would be told.
+    pub(super) fn is_enough(&self, manifest: &Manifest) -> Result<()> {
         let config = self.parts.config.get();
-        let active = self.parts.pipeline.kind(0);
-        let had =
-            |patterns: &[String]| active.as_ref().is_some_and(|(kind, _)| kind.manifest.matching(patterns).is_ok());
-        for camera in config.cameras.iter().filter(|camera| camera.model.is_none() && had(&camera.classes)) {
-            let looks =
-                || format!("camera {} looks for what it does not have (`classes` of the camera)", camera.name());
-            manifest.matching(&camera.classes).with_context(looks)?;
+        let (Some((active, _)), anomaly) = (self.parts.pipeline.kind(0), config.anomaly.enabled) else { return Ok(()) };
+        for camera in config.cameras.iter().filter(|camera| camera.model.is_none()) {
+            // Each pattern for itself, or their absence.
+            let looks_for = if camera.classes.is_empty() { vec![&[][..]] } else { camera.classes.chunks(1).collect() };
+            for patterns in looks_for.into_iter().filter(|patterns| active.manifest.serves(patterns, anomaly).is_ok()) {
+                let blind = || {
+                    let name = camera.name();
+                    format!("camera {name} would be blind: change `classes` of the camera, then sign it again")
+                };
+                manifest.serves(patterns, anomaly).with_context(blind)?;
+            }
         }
         Ok(())
     }

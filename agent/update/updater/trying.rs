@@ -25,6 +25,8 @@ impl Updater {
         }
         let candidate = self.ledger.candidate().context("there is no candidate")?.clone();
         let bundle = block_in_place(|| boot::open(&self.ledger, candidate.installed))?;
+        // The configuration may have changed since it was staged.
+        self.is_enough(&bundle.manifest)?;
         let before = self.parts.pipeline.tally();
         let baseline = (before.frames > 0).then(|| before.seconds / before.frames as f64);
         // From here on a crash of this process counts as one of the bundle.
