@@ -123,13 +123,13 @@ fn closed_to_service(config: &Config) -> Vec<anyhow::Error> {
             named.extend(source.paths().into_iter().map(|path| (of.clone(), path.clone())));
         }
     }
-    // Devices have their groups.
     if let Some(address) = config.metrics.listen.filter(|address| address.port() < first_open_port()) {
         wrong.push(anyhow!(
             "metrics.listen: the service cannot listen at {address}: ports below {} are root's; choose a higher one",
             first_open_port()
         ));
     }
+    // Devices have their groups.
     named.retain(|(_, path)| !path.starts_with("/dev"));
     for (what, path) in named {
         if let Some(why) = closed(&path) {

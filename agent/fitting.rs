@@ -102,7 +102,7 @@ impl<'c> Want<'c> {
             return Ok(Bundle::open(self.base)?.manifest);
         }
         let base = Base::open(self.base).with_context(|| format!("{} asks for an extraction", self.asked))?;
-        let kept = base.classes(self.classes).context("classes of the model")?;
+        let kept = base.classes(self.classes).context("model.classes")?;
         table::rows(&base, &kept, None, self.input, None)?;
         let mut manifest = base.manifest().clone();
         manifest.classes = kept.into_iter().map(|n| manifest.classes[n].clone()).collect();
