@@ -136,7 +136,7 @@ fn what_is_missing_or_wrong_is_said_and_nothing_is_written() {
 
 /// Types answers at a terminal that Python opens.
 const TYPIST: &str = r#"
-import os, pty, select, sys, time
+import os, pty, select, sys, termios, time
 lines, program = sys.argv[1].split("|"), sys.argv[2:]
 pid, terminal = pty.fork()
 if pid == 0:
@@ -151,6 +151,9 @@ for prompt, answer in (line.split(">", 1) for line in lines):
     if prompt.encode() not in shown:
         sys.exit(f"never asked for {prompt}: {shown.decode(errors='replace')}")
     shown = b""
+    # What is typed before the terminal hides it is thrown away with it; nobody is as quick.
+    while prompt == "Password" and termios.tcgetattr(terminal)[3] & termios.ECHO and time.time() < end:
+        time.sleep(0.01)
     os.write(terminal, answer.encode() + b"\r")
 while True:
     try: chunk = os.read(terminal, 4096)

@@ -280,7 +280,7 @@ fn cameras_of(args: &Args, person: Option<&Person>) -> Result<Vec<Camera>> {
 
 /// Certificates and secrets first: the configuration names them. What is replaced is kept beside it.
 fn write(args: &Args, text: &str, secrets: &[Secret], copies: &[Copied]) -> Result<()> {
-    let (folder, stamp) = (folder(&args.config), Timestamp::now().strftime("%Y%m%dT%H%M%SZ").to_string());
+    let (folder, stamp) = (folder(&args.config), Timestamp::now().strftime("%Y%m%dT%H%M%S%.3fZ").to_string());
     let dir = folder.join("secrets");
     let secret = |(name, secret): &Secret| (dir.join(name), format!("{}\n", secret.trim_end_matches(['\r', '\n'])));
     let secrets: Vec<(PathBuf, String)> = secrets.iter().map(secret).collect();
